@@ -1,0 +1,1 @@
+"""What services promise each other and their users: pydantic models, names and errors. No I/O."""

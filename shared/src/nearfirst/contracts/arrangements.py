@@ -1,0 +1,171 @@
+"""What to arrange, how, and what an arranged row looks like."""
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from nearfirst.contracts.base import Contract
+from nearfirst.contracts.runs import Progress, RunState
+
+DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+class Method(StrEnum):
+    """How training rows are ranked against the test set."""
+
+    WSD = "wsd"
+    TMA = "tma"
+    RANDOM = "random"
+    AS_IS = "as_is"
+
+
+class Order(StrEnum):
+    """Which end of the ranking comes first."""
+
+    NFT = "nft"
+    """Nearest first."""
+    FFT = "fft"
+    """Farthest first."""
+    RT = "rt"
+    """Random training: a seeded shuffle."""
+    MAX = "max"
+    """TMA only: the farthest-chosen rows."""
+    MIN = "min"
+    """TMA only: the nearest-chosen rows."""
+
+
+class Fidelity(StrEnum):
+    """`paper` does what the paper's code did; `corrected` does what its text says (docs/paper.md)."""
+
+    CORRECTED = "corrected"
+    PAPER = "paper"
+
+
+class TextRule(StrEnum):
+    """Which text of an example is embedded."""
+
+    FIRST_TURN = "first_turn"
+    """`"{user} {assistant}"` of the first exchange."""
+    ALL_TURNS = "all_turns"
+    """All turns joined by a space."""
+    INSTRUCTION = "instruction"
+    """The first user turn alone."""
+
+
+class Representation(Contract):
+    """What turns an example into a vector. Part of the embedding cache's key."""
+
+    kind: Literal["sentence-transformer"] = "sentence-transformer"
+    model: str = DEFAULT_ENCODER
+    """A hub id, `package:NAME` for weights that a Python package carries, or a folder under the allowed root."""
+    revision: str | None = None
+    text: TextRule = TextRule.FIRST_TURN
+    max_length: int | None = Field(default=None, ge=1)
+    """Tokens after which a text is cut; None: the model's own limit."""
+    precision: Literal["exact"] = "exact"
+    """fp32 throughout."""
+
+
+class Selection(Contract):
+    """Rows of a registered dataset."""
+
+    dataset: str
+    tasks: list[str] | None = Field(default=None, min_length=1)
+    """Keep only these tasks; None keeps all."""
+
+
+def _selection_from_id(value: object) -> object:
+    """Accept a bare dataset id where a selection is wanted."""
+    return {"dataset": value} if isinstance(value, str) else value
+
+
+SelectionField = Annotated[Selection, BeforeValidator(_selection_from_id)]
+
+
+class ArrangementRules(Contract):
+    """The part of an arrangement that is science alone: no dataset, no encoder."""
+
+    method: Method
+    order: Order | None = None
+    """Required for wsd and tma; must be absent for random and as_is."""
+    limit: int | None = Field(default=None, ge=1)
+    """Rows to keep. `corrected`: exactly so many; `paper`: whole TMA rounds, so it may overshoot."""
+    rounds: tuple[int, int] | None = None
+    """TMA: keep rounds [i, j), counted from 0."""
+    w_min: float = Field(default=1.0, ge=0)
+    """WSD: weight of the distance to the nearest test row."""
+    w_avg: float | Literal["auto"] = "auto"
+    """WSD: weight of the mean distance; auto = mean_i(min) / mean_i(mean)."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    fidelity: Fidelity = Fidelity.CORRECTED
+
+    @model_validator(mode="after")
+    def _fields_fit_together(self) -> "ArrangementRules":
+        ordered = self.method in (Method.WSD, Method.TMA)
+        if ordered and self.order is None:
+            raise ValueError(f"method {self.method} wants an order: nft, fft or rt")
+        if not ordered and self.order is not None:
+            raise ValueError(f"method {self.method} takes no order, got {self.order}")
+        if self.method is Method.WSD and self.order in (Order.MAX, Order.MIN):
+            raise ValueError(f"order {self.order} is for tma; wsd takes nft, fft or rt")
+        if self.order in (Order.MAX, Order.MIN) and self.limit is None:
+            raise ValueError(f"order {self.order} wants a limit: without one it would be the whole pool")
+        if self.rounds is not None:
+            start, stop = self.rounds
+            if self.method is not Method.TMA:
+                raise ValueError(f"rounds are for tma; got method {self.method}")
+            if self.order in (Order.MAX, Order.MIN):
+                raise ValueError(f"rounds go with orders nft, fft and rt; got {self.order}")
+            if not 0 <= start < stop:
+                raise ValueError(f"rounds [{start}, {stop}) want 0 <= start < stop")
+        if self.method is Method.WSD and self.w_min == 0 and self.w_avg == 0:
+            raise ValueError("w_min and w_avg are both 0: every row would have the same score")
+        return self
+
+
+class ArrangementSpec(ArrangementRules):
+    """The body of POST /arrangements."""
+
+    train: SelectionField
+    test: SelectionField
+    representation: Representation = Field(default_factory=Representation)
+    similarity: Literal["cosine"] = "cosine"
+
+
+class OrderRow(Contract):
+    """One row of an order, in training order; the file keeps one JSON object a line."""
+
+    position: int
+    """0 is trained on first."""
+    index: int
+    """The row's index in the training dataset."""
+    id: str
+    task: str
+    round: int | None = None
+    """TMA: the round that chose it, from 0."""
+    score: float | None = None
+    """WSD score (a distance: smaller is nearer); TMA: similarity to the test row that chose it."""
+    nearest_test_id: str | None = None
+    nearest_similarity: float | None = None
+    """Cosine similarity to its nearest test row, -1 to 1."""
+    prefix_digest: str
+    """Hex sha256 chain over the dataset's digest and the ids up to this row (contracts/receipts.py)."""
+
+
+class Arrangement(Contract):
+    """GET /arrangements/{id}."""
+
+    id: str
+    state: RunState
+    progress: Progress | None = None
+    spec: ArrangementSpec
+    digest: str | None = None
+    """Names the order: the last row's prefix digest."""
+    num_rows: int | None = None
+    num_rounds: int | None = None
+    report: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    attempt: int = 0
+    waits_for: list[str] = Field(default_factory=list)
+    """Runs that must succeed first: the embeddings of its datasets."""

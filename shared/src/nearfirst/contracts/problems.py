@@ -1,0 +1,162 @@
+"""Errors that a user can cause, each with a stable code, and their shape on the wire (RFC 9457 problem+json)."""
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from nearfirst.contracts.base import Contract
+
+
+class FieldProblem(Contract):
+    """One wrong field of a request."""
+
+    field: str
+    """Where it is, as a dotted path: `train.tasks.0`."""
+    got: Any = None
+    """What came."""
+    wanted: str
+    """What would have been right."""
+
+
+class Problem(Contract):
+    """The body of every error answer: `application/problem+json`."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    code: str
+    """Stable, for programs: never changes between versions."""
+    errors: list[FieldProblem] = Field(default_factory=list)
+
+
+class NearfirstError(Exception):
+    """A failure with a reason that the user can act on.
+
+    `detail` names the parameter, what came and what was wanted. Subclasses fix the stable `code`, the HTTP `status` and
+    the `title`.
+    """
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(self, detail: str, *, errors: list[FieldProblem] | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.errors = errors or []
+
+    def problem(self) -> Problem:
+        """This error as the body of an answer."""
+        return Problem(
+            title=self.title, status=self.status, detail=self.detail, code=self.code, errors=self.errors
+        )
+
+
+class InvalidInput(NearfirstError):
+    """A value that can't be used, whatever the state of the system."""
+
+    code = "invalid_input"
+    status = 422
+    title = "Invalid input"
+
+
+class InvalidDataset(InvalidInput):
+    """A dataset file that can't be read; the detail names the line or row. Nothing was registered."""
+
+    code = "invalid_dataset"
+    title = "Invalid dataset"
+
+
+class InvalidEmbeddings(InvalidInput):
+    """Embeddings with NaN, the wrong number of rows, or of different encoders or dimensions."""
+
+    code = "invalid_embeddings"
+    title = "Invalid embeddings"
+
+
+class InvalidModel(InvalidInput):
+    """A model folder that lacks weights, a tokenizer or a configuration, or that can't be trusted."""
+
+    code = "invalid_model"
+    title = "Invalid model"
+
+
+class PathNotAllowed(NearfirstError):
+    """A path outside the allowed roots, after `..` and symbolic links are resolved."""
+
+    code = "path_not_allowed"
+    status = 403
+    title = "Path not allowed"
+
+
+class NotFound(NearfirstError):
+    """Nothing has this id."""
+
+    code = "not_found"
+    status = 404
+    title = "Not found"
+
+
+class NotReady(NearfirstError):
+    """The run exists but has no result yet."""
+
+    code = "not_ready"
+    status = 409
+    title = "Not ready"
+
+
+class StateConflict(NearfirstError):
+    """The run's state doesn't allow this."""
+
+    code = "state_conflict"
+    status = 409
+    title = "State conflict"
+
+
+class IdempotencyConflict(NearfirstError):
+    """The Idempotency-Key was used before with another body."""
+
+    code = "idempotency_conflict"
+    status = 409
+    title = "Idempotency key reused"
+
+
+class BodyTooLarge(NearfirstError):
+    """The body is over the limit; the detail gives both sizes."""
+
+    code = "body_too_large"
+    status = 413
+    title = "Body too large"
+
+
+class Unauthorized(NearfirstError):
+    """An API key is configured and the request carries none, or a wrong one."""
+
+    code = "unauthorized"
+    status = 401
+    title = "Unauthorized"
+
+
+class CorruptArtifact(NearfirstError):
+    """Stored bytes differ from their digest."""
+
+    code = "corrupt_artifact"
+    status = 500
+    title = "Corrupt artifact"
+
+
+class OrderMismatch(NearfirstError):
+    """The rows that training would consume, or did consume, are not the arrangement's; the detail names the step."""
+
+    code = "order_mismatch"
+    status = 409
+    title = "Order mismatch"
+
+
+class NonFiniteLoss(NearfirstError):
+    """Loss or gradient norm is not finite; the detail names the step and its ids. The update was not made."""
+
+    code = "non_finite_loss"
+    status = 422
+    title = "Loss is not finite"

@@ -1,0 +1,28 @@
+"""Names on the broker. A message carries a run id and nothing else."""
+
+from enum import StrEnum
+
+from nearfirst.contracts.runs import RunKind
+
+
+class Queue(StrEnum):
+    """One queue for each kind of worker."""
+
+    EMBEDDING = "nearfirst.embedding"
+    ARRANGEMENT = "nearfirst.arrangement"
+    TRAINING = "nearfirst.training"
+
+
+class TaskName(StrEnum):
+    """Celery task names."""
+
+    EMBED = "nearfirst.embed"
+    ARRANGE = "nearfirst.arrange"
+    TRAIN = "nearfirst.train"
+
+
+ROUTES: dict[RunKind, tuple[TaskName, Queue]] = {
+    RunKind.EMBEDDING: (TaskName.EMBED, Queue.EMBEDDING),
+    RunKind.ARRANGEMENT: (TaskName.ARRANGE, Queue.ARRANGEMENT),
+    RunKind.TRAIN_JOB: (TaskName.TRAIN, Queue.TRAINING),
+}

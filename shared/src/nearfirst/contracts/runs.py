@@ -1,0 +1,72 @@
+"""Runs: anything that a worker does for a user and that the registry keeps."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import Field
+
+from nearfirst.contracts.base import Contract
+
+
+class RunKind(StrEnum):
+    """What a run produces."""
+
+    EMBEDDING = "embedding"
+    ARRANGEMENT = "arrangement"
+    TRAIN_JOB = "train_job"
+
+
+class RunState(StrEnum):
+    """Where a run is in its life."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+TERMINAL_STATES = frozenset({RunState.CANCELLED, RunState.SUCCEEDED, RunState.FAILED})
+
+ALLOWED_TRANSITIONS: dict[RunState, frozenset[RunState]] = {
+    RunState.QUEUED: frozenset({RunState.RUNNING, RunState.CANCELLED, RunState.FAILED}),
+    RunState.RUNNING: frozenset(
+        {RunState.SUCCEEDED, RunState.FAILED, RunState.QUEUED, RunState.CANCELLING, RunState.CANCELLED}
+    ),
+    RunState.CANCELLING: frozenset({RunState.CANCELLED, RunState.FAILED}),
+    RunState.CANCELLED: frozenset({RunState.QUEUED}),
+    RunState.FAILED: frozenset({RunState.QUEUED}),
+    RunState.SUCCEEDED: frozenset(),
+}
+"""QUEUED again from RUNNING: the lease ran out or the worker shut down; from CANCELLED and FAILED: resumed."""
+
+
+class Progress(Contract):
+    """How far a run is."""
+
+    done: int
+    total: int | None
+    unit: str
+    """`rows`, `rounds`, `steps`."""
+    eta_s: float | None = None
+
+
+class RunAccepted(Contract):
+    """The body of every 202."""
+
+    id: str
+    state: RunState
+
+
+class RunEvent(Contract):
+    """One change of a run, as GET /events sends it."""
+
+    seq: int
+    run_id: str
+    kind: RunKind
+    type: str
+    """`state` or `progress`."""
+    data: dict[str, Any] = Field(default_factory=dict)
+    created_at: datetime
