@@ -48,9 +48,7 @@ class NearfirstError(Exception):
 
     def problem(self) -> Problem:
         """This error as the body of an answer."""
-        return Problem(
-            title=self.title, status=self.status, detail=self.detail, code=self.code, errors=self.errors
-        )
+        return Problem(title=self.title, status=self.status, detail=self.detail, code=self.code, errors=self.errors)
 
 
 class InvalidInput(NearfirstError):

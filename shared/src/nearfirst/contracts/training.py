@@ -99,7 +99,7 @@ class EvaluateSpec(Contract):
     """In-loop evaluation: test loss, before the first step, every `every` steps and after the last."""
 
     test: SelectionField
-    metrics: list[Literal["loss"]] = Field(default_factory=lambda: ["loss"], min_length=1)
+    metrics: list[Literal["loss"]] = Field(default=["loss"], min_length=1)
     every: int = Field(default=10, ge=1)
 
 

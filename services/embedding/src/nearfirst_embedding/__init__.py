@@ -1,0 +1,1 @@
+"""Nearfirst's embedding service."""
