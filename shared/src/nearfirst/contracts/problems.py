@@ -2,9 +2,12 @@
 
 from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from nearfirst.contracts.base import Contract
+
+
+_MAX_SHOWN = 200
 
 
 class FieldProblem(Contract):
@@ -158,3 +161,28 @@ class NonFiniteLoss(NearfirstError):
     code = "non_finite_loss"
     status = 422
     title = "Loss is not finite"
+
+
+def invalid_input_from_validation(error: ValidationError, what: str) -> InvalidInput:
+    """A pydantic error as an `InvalidInput` that names each wrong field.
+
+    Args:
+        error: what pydantic raised.
+        what: what was being read, to start the detail with: `job file job.json`.
+    """
+    problems = [_field_problem(entry["loc"], entry["type"], entry["input"], entry["msg"]) for entry in error.errors()]
+    listed = "; ".join(f"{problem.field}: {problem.wanted}" for problem in problems)
+    return InvalidInput(f"{what}: {listed}", errors=problems)
+
+
+def _field_problem(location: tuple[int | str, ...], kind: str, got: object, message: str) -> FieldProblem:
+    field = ".".join(map(str, location)) or "(whole)"
+    shown = got if got is None or isinstance(got, bool | int | str) else repr(got)
+    if isinstance(shown, str) and len(shown) > _MAX_SHOWN:
+        shown = shown[:_MAX_SHOWN] + "..."
+    if kind == "extra_forbidden":
+        return FieldProblem(field=field, got=shown, wanted="no such field is known")
+    if kind == "missing":
+        return FieldProblem(field=field, wanted="a value is required")
+    wanted = message.removeprefix("Value error, ")
+    return FieldProblem(field=field, got=shown, wanted=wanted if kind == "value_error" else f"{wanted}, got {shown!r}")

@@ -1,0 +1,1 @@
+"""The run registry: datasets, runs, events and measurements in PostgreSQL or SQLite."""

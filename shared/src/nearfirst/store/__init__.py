@@ -1,0 +1,1 @@
+"""Content-addressed artifacts on a local folder, S3 or GCS."""

@@ -1,0 +1,255 @@
+"""A typed client of the HTTP API (DESIGN section 4). Answers are the contracts' own models."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from nearfirst.client.errors import ServerUnreachable, WaitTimeout
+from nearfirst.client.events import SILENCE_S, follow_events
+from nearfirst.client.settings import ClientSettings
+from nearfirst.client.transport import Transport
+from nearfirst.contracts.arrangements import Arrangement, ArrangementSpec, OrderRow
+from nearfirst.contracts.datasets import Dataset, DatasetFormat, DatasetSource, ExampleRow
+from nearfirst.contracts.problems import InvalidInput
+from nearfirst.contracts.receipts import ConsumedStep, Receipt
+from nearfirst.contracts.runs import TERMINAL_STATES, RunAccepted, RunEvent
+from nearfirst.contracts.training import Checkpoint, MetricRow, TrainJob, TrainSpec
+
+Run = Arrangement | TrainJob
+
+
+class Client:
+    """Talks to one Nearfirst server. A context manager; not for use by several threads at once.
+
+    Every method raises `ApiError` when the server refuses the request, `ServerUnreachable` when nothing answers and
+    `UnexpectedAnswer` when the answer is not what the API promises.
+    """
+
+    def __init__(self, base_url: str, api_key: str | None = None, *, timeout_s: float = 60.0) -> None:
+        self._transport = Transport(base_url, api_key, timeout_s)
+
+    @classmethod
+    def from_settings(cls, url: str | None = None) -> Self:
+        """A client of the server that the environment names, or of `url` with the environment's API key."""
+        settings = ClientSettings()
+        key = settings.api_key.get_secret_value() if settings.api_key else None
+        return cls(url or settings.url, key)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def base_url(self) -> str:
+        """The server's URL, without a trailing slash."""
+        return self._transport.base_url
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+    def is_ready(self) -> bool:
+        """Whether the server says that it can serve (`GET /readyz`); False when nothing answers."""
+        return self._transport.answers_ok("/readyz")
+
+    def register_dataset(
+        self,
+        path: Path | str,
+        *,
+        format: DatasetFormat | None = None,
+        split: str | None = None,
+        name: str | None = None,
+    ) -> Dataset:
+        """Upload a file of instruction data.
+
+        Args:
+            path: JSONL, JSON or Parquet, plain, .gz or .zst.
+            format: its layout; None: the server recognises it.
+            split: keep the rows whose `split` field has this value; None keeps all.
+            name: shown in lists; None: the file's name.
+
+        Raises:
+            InvalidInput: `path` is no file.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise InvalidInput(f"path: {path} is no file")
+        given = {"format": format.value if format else None, "split": split, "name": name}
+        fields = {field: value for field, value in given.items() if value is not None}
+        with path.open("rb") as stream:
+            return self._transport.upload(Dataset, "/datasets", {"file": (path.name, stream)}, fields)
+
+    def register_source(self, source: DatasetSource) -> Dataset:
+        """Register a dataset that the server reads itself."""
+        return self._transport.post(Dataset, "/datasets", source)
+
+    def dataset(self, dataset_id: str) -> Dataset:
+        """A registered dataset."""
+        return self._transport.get(Dataset, f"/datasets/{dataset_id}")
+
+    def datasets(self) -> Iterator[Dataset]:
+        """All registered datasets, fetched page by page."""
+        return self._transport.pages(Dataset, "/datasets")
+
+    def examples(self, dataset_id: str) -> Iterator[ExampleRow]:
+        """A dataset's examples in its own order, fetched page by page."""
+        return self._transport.pages(ExampleRow, f"/datasets/{dataset_id}/examples")
+
+    def arrange(self, spec: ArrangementSpec, idempotency_key: str | None = None) -> RunAccepted:
+        """Submit an arrangement.
+
+        Args:
+            spec: what to arrange, and how.
+            idempotency_key: the same key and spec give the same run. None: a new key for this call, so that a
+                send repeated after a broken connection still makes one run.
+        """
+        return self._transport.post(RunAccepted, "/arrangements", spec, idempotency_key)
+
+    def arrangement(self, arrangement_id: str) -> Arrangement:
+        """An arrangement and how far it is."""
+        return self._transport.get(Arrangement, f"/arrangements/{arrangement_id}")
+
+    def arrangements(self) -> Iterator[Arrangement]:
+        """All arrangements, fetched page by page."""
+        return self._transport.pages(Arrangement, "/arrangements")
+
+    def order(self, arrangement_id: str) -> list[OrderRow]:
+        """The rows of a finished arrangement, in training order."""
+        return list(self._transport.lines(OrderRow, f"/arrangements/{arrangement_id}/order", {"format": "jsonl"}))
+
+    def download_order(self, arrangement_id: str, path: Path | str) -> None:
+        """Write a finished arrangement's order to `path`: Parquet when its name ends in .parquet, else JSONL.
+
+        `path` appears only once it is complete.
+        """
+        path = Path(path)
+        params = {"format": "parquet" if path.suffix == ".parquet" else "jsonl"}
+        partial = path.with_name(path.name + ".part")
+        try:
+            with (
+                self._transport.stream(f"/arrangements/{arrangement_id}/order", params) as chunks,
+                partial.open("wb") as out,
+            ):
+                out.writelines(chunks)
+        except httpx.TransportError as error:
+            raise ServerUnreachable(f"the connection to {self.base_url} broke while the order came: {error}") from error
+        partial.replace(path)
+
+    def train(self, spec: TrainSpec, idempotency_key: str | None = None) -> RunAccepted:
+        """Submit a training job; `idempotency_key` as in `arrange`."""
+        return self._transport.post(RunAccepted, "/train-jobs", spec, idempotency_key)
+
+    def train_job(self, job_id: str) -> TrainJob:
+        """A training job and how far it is."""
+        return self._transport.get(TrainJob, f"/train-jobs/{job_id}")
+
+    def train_jobs(self) -> Iterator[TrainJob]:
+        """All training jobs, fetched page by page."""
+        return self._transport.pages(TrainJob, "/train-jobs")
+
+    def metrics(self, job_id: str, name: str | None = None) -> list[MetricRow]:
+        """A job's measurements so far in the order in which they were made; `name` keeps one metric."""
+        params = {} if name is None else {"name": name}
+        return list(self._transport.pages(MetricRow, f"/train-jobs/{job_id}/metrics", params))
+
+    def checkpoints(self, job_id: str) -> list[Checkpoint]:
+        """A job's complete checkpoints."""
+        return list(self._transport.pages(Checkpoint, f"/train-jobs/{job_id}/checkpoints"))
+
+    def receipt(self, job_id: str) -> Receipt:
+        """The proof of what a job has consumed."""
+        return self._transport.get(Receipt, f"/train-jobs/{job_id}/receipt")
+
+    def consumed(self, job_id: str) -> list[ConsumedStep]:
+        """The ids that each optimizer step consumed, from training's own log."""
+        return list(self._transport.lines(ConsumedStep, f"/train-jobs/{job_id}/consumed"))
+
+    def logs(self, job_id: str) -> str:
+        """A job's log so far."""
+        return self._transport.get_text(f"/train-jobs/{job_id}/logs")
+
+    def run(self, run_id: str) -> Run:
+        """An arrangement (`arr_...`) or training job (`job_...`).
+
+        Raises:
+            InvalidInput: an id of another kind.
+        """
+        if run_id.startswith("arr_"):
+            return self.arrangement(run_id)
+        if run_id.startswith("job_"):
+            return self.train_job(run_id)
+        raise InvalidInput(f"id: got {run_id!r}, wanted an arrangement (arr_...) or a training job (job_...)")
+
+    def cancel(self, run_id: str) -> RunAccepted:
+        """Ask for an arrangement or training job to end."""
+        return self._transport.post_action(RunAccepted, f"{_path_of(run_id)}/cancel")
+
+    def resume(self, job_id: str) -> RunAccepted:
+        """Put a cancelled or failed training job back on the queue, from its last state checkpoint."""
+        return self._transport.post_action(RunAccepted, f"/train-jobs/{job_id}/resume")
+
+    def events(self, run: str | None = None, after: int | None = None) -> Iterator[RunEvent]:
+        """Changes of runs as they happen, each once, in the order of seq; never ends by itself.
+
+        A broken connection is opened again after the last event seen.
+
+        Args:
+            run: only this run's events; None: all runs'.
+            after: seq of the last event already seen; 0: the whole history first; None: what comes from now on.
+        """
+        return (event for event in follow_events(self._transport, run, after) if event is not None)
+
+    def events_or_silence(
+        self, run: str | None = None, after: int | None = None, silence_s: float = SILENCE_S
+    ) -> Iterator[RunEvent | None]:
+        """As `events`, and None at least every `silence_s` seconds without one, so that the caller can look around."""
+        return follow_events(self._transport, run, after, silence_s)
+
+    def wait(
+        self, run_id: str, timeout_s: float | None = None, on_event: Callable[[RunEvent], None] | None = None
+    ) -> Run:
+        """Follow a run to its end.
+
+        Args:
+            run_id: an arrangement or training job.
+            timeout_s: give up waiting after this long; None waits for ever. The run goes on either way.
+            on_event: called with each event of the run, its history first.
+
+        Returns:
+            The run in its last state: succeeded, failed or cancelled.
+
+        Raises:
+            WaitTimeout: the run was not finished within `timeout_s`.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        silence_s = SILENCE_S if timeout_s is None else max(0.05, min(SILENCE_S, timeout_s))
+        run = self.run(run_id)
+        if run.state in TERMINAL_STATES:
+            return run
+        for event in self.events_or_silence(run_id, after=0, silence_s=silence_s):
+            if event is not None and on_event is not None:
+                on_event(event)
+            if event is None or event.type == "state":
+                run = self.run(run_id)
+                if run.state in TERMINAL_STATES:
+                    return run
+            if deadline is not None and time.monotonic() > deadline:
+                raise WaitTimeout(f"{run_id} is still {run.state} after {timeout_s:g} s")
+        raise AssertionError("events never end by themselves")
+
+
+def _path_of(run_id: str) -> str:
+    """Where an arrangement or training job lives."""
+    if run_id.startswith("arr_"):
+        return f"/arrangements/{run_id}"
+    if run_id.startswith("job_"):
+        return f"/train-jobs/{run_id}"
+    raise InvalidInput(f"id: got {run_id!r}, wanted an arrangement (arr_...) or a training job (job_...)")

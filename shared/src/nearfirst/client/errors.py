@@ -1,0 +1,39 @@
+"""What can go wrong between the client and a server."""
+
+from nearfirst.contracts.problems import NearfirstError, Problem
+
+
+class ApiError(NearfirstError):
+    """The server refused a request; `answer` is its whole problem, with the stable code and the HTTP status."""
+
+    def __init__(self, answer: Problem) -> None:
+        super().__init__(answer.detail, errors=answer.errors)
+        self.answer = answer
+
+    def problem(self) -> Problem:
+        """The answer as the server sent it."""
+        return self.answer
+
+
+class ServerUnreachable(NearfirstError):
+    """Nothing answers at the client's URL."""
+
+    code = "server_unreachable"
+    status = 503
+    title = "Server unreachable"
+
+
+class UnexpectedAnswer(NearfirstError):
+    """The server answered with something that this version of the client can't read."""
+
+    code = "unexpected_answer"
+    status = 502
+    title = "Unexpected answer"
+
+
+class WaitTimeout(NearfirstError):
+    """A run was still unfinished when the caller's time was up; the run itself goes on."""
+
+    code = "wait_timeout"
+    status = 504
+    title = "Wait timed out"

@@ -1,0 +1,194 @@
+"""HTTP below the typed client: errors, retries, pages and lines."""
+
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import httpx
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from nearfirst.client.errors import ApiError, ServerUnreachable, UnexpectedAnswer
+from nearfirst.contracts.base import Contract
+from nearfirst.contracts.problems import Problem
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+SEND_ATTEMPTS = 3
+"""Sends of a request that is safe to repeat, before a broken connection is reported."""
+FIRST_PAUSE_S = 0.2
+"""Pause before the second send; doubled for the third."""
+_BROKEN = (httpx.ReadError, httpx.WriteError, httpx.CloseError, httpx.RemoteProtocolError)
+
+
+class Page(BaseModel):
+    """A cursor page whose items are not validated yet."""
+
+    items: list[Any]
+    next_cursor: str | None = None
+
+
+def byte_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    r"""Lines of a byte stream, split at `\n` alone and without it.
+
+    `httpx.Response.iter_lines` also splits at U+2028, U+0085 and others, which JSON strings may hold unescaped.
+
+    >>> list(byte_lines([b"a\nb", b"c\n", b"d"]))
+    [b'a', b'bc', b'd']
+    """
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
+    if rest:
+        yield rest
+
+
+def parse(model: type[ModelT], raw: bytes, source: str) -> ModelT:
+    """A model from JSON bytes; `UnexpectedAnswer` names `source` when they are something else."""
+    try:
+        return model.model_validate_json(raw)
+    except ValidationError as error:
+        raise UnexpectedAnswer(f"{source} answered with something that is no {model.__name__}: {error}") from error
+
+
+class Transport:
+    """One server's connections. Raises `ApiError` for refusals and `ServerUnreachable` when nothing answers."""
+
+    def __init__(self, base_url: str, api_key: str | None, timeout_s: float) -> None:
+        self.base_url = base_url.rstrip("/")
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._timeout_s = timeout_s
+        self._http = httpx.Client(base_url=self.base_url, headers=headers, timeout=timeout_s)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def answers_ok(self, path: str) -> bool:
+        """Whether `GET path` succeeds; False when nothing answers."""
+        try:
+            return self._http.get(path).is_success
+        except httpx.TransportError:
+            return False
+
+    def get(self, model: type[ModelT], path: str) -> ModelT:
+        """`GET path` as a model."""
+        return parse(model, self._send("GET", path, is_repeatable=True).content, f"GET {path}")
+
+    def get_text(self, path: str) -> str:
+        """`GET path` as text."""
+        return self._send("GET", path, is_repeatable=True).text
+
+    def pages(self, model: type[ModelT], path: str, params: Mapping[str, str] | None = None) -> Iterator[ModelT]:
+        """The items of a paged list, in the server's order, asking for the next page when it is needed."""
+        query = dict(params or {})
+        items = TypeAdapter(list[model])  # type: ignore[valid-type]
+        while True:
+            raw = self._send("GET", path, is_repeatable=True, params=query).content
+            page = parse(Page, raw, f"GET {path}")
+            try:
+                yield from items.validate_python(page.items)
+            except ValidationError as error:
+                raise UnexpectedAnswer(f"GET {path} lists something that is no {model.__name__}: {error}") from error
+            if page.next_cursor is None:
+                return
+            query["cursor"] = page.next_cursor
+
+    def post(self, model: type[ModelT], path: str, body: Contract, idempotency_key: str | None = None) -> ModelT:
+        """`POST path` with a JSON body, once: sent again only after a broken connection and under the same key.
+
+        Args:
+            model: of the answer.
+            path: of the request.
+            body: sent as JSON, without the fields that nobody set.
+            idempotency_key: None: a new one.
+        """
+        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex, "Content-Type": "application/json"}
+        content = body.model_dump_json(exclude_unset=True).encode()
+        response = self._send("POST", path, is_repeatable=True, headers=headers, content=content)
+        return parse(model, response.content, f"POST {path}")
+
+    def post_action(self, model: type[ModelT], path: str) -> ModelT:
+        """`POST path` without a body."""
+        return parse(model, self._send("POST", path, is_repeatable=False).content, f"POST {path}")
+
+    def upload(self, model: type[ModelT], path: str, files: Mapping[str, Any], data: Mapping[str, str]) -> ModelT:
+        """`POST path` as multipart/form-data."""
+        response = self._send("POST", path, is_repeatable=False, files=files, data=dict(data))
+        return parse(model, response.content, f"POST {path}")
+
+    @contextmanager
+    def stream(
+        self,
+        path: str,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        read_timeout_s: float | None = None,
+    ) -> Iterator[Iterator[bytes]]:
+        """The body of `GET path` as it comes, in chunks.
+
+        Raises `httpx.TransportError` while the body is read, so that a caller who can continue may do so.
+        """
+        timeout = httpx.Timeout(self._timeout_s, read=read_timeout_s or self._timeout_s)
+        request = self._http.build_request("GET", path, params=params, headers=headers, timeout=timeout)
+        response = self._connected(request, stream=True)
+        try:
+            if response.is_error:
+                response.read()
+                raise _api_error(response)
+            yield response.iter_bytes()
+        finally:
+            response.close()
+
+    def lines(self, model: type[ModelT], path: str, params: Mapping[str, str] | None = None) -> Iterator[ModelT]:
+        """The JSON lines of `GET path`, as they come."""
+        try:
+            with self.stream(path, params) as chunks:
+                for line in byte_lines(chunks):
+                    yield parse(model, line, f"GET {path}")
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+
+    def _send(self, method: str, path: str, *, is_repeatable: bool, **arguments: Any) -> httpx.Response:
+        """One request and its answer; with `is_repeatable`, sent again after a connection that broke."""
+        for attempt in range(1, SEND_ATTEMPTS + 1):
+            try:
+                response = self._connected(self._http.build_request(method, path, **arguments))
+            except ServerUnreachable as error:
+                if attempt == SEND_ATTEMPTS or not is_repeatable or not isinstance(error.__cause__, _BROKEN):
+                    raise
+                time.sleep(FIRST_PAUSE_S * 2 ** (attempt - 1))
+                continue
+            if response.is_error:
+                raise _api_error(response)
+            return response
+        raise AssertionError("the last attempt returns or raises")
+
+    def _connected(self, request: httpx.Request, *, stream: bool = False) -> httpx.Response:
+        try:
+            return self._http.send(request, stream=stream)
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+        except httpx.InvalidURL as error:
+            raise ServerUnreachable(f"{self.base_url} is no URL of a server: {error}") from error
+
+    def _unreachable(self, error: httpx.TransportError) -> ServerUnreachable:
+        if isinstance(error, httpx.ConnectError):
+            reason = f"nothing answers at {self.base_url} ({error})"
+            return ServerUnreachable(f"{reason}: start a server with `nearfirst up`, or set NEARFIRST_URL to one")
+        if isinstance(error, httpx.TimeoutException):
+            return ServerUnreachable(f"{self.base_url} did not answer within {self._timeout_s:g} s")
+        return ServerUnreachable(f"the connection to {self.base_url} broke: {error or type(error).__name__}")
+
+
+def _api_error(response: httpx.Response) -> ApiError:
+    """The refusal in a response, also when a proxy and not Nearfirst wrote it."""
+    try:
+        return ApiError(Problem.model_validate_json(response.content))
+    except ValidationError:
+        detail = f"{response.request.method} {response.request.url} answered {response.status_code}: "
+        detail += response.text[:200].strip() or response.reason_phrase
+        title = response.reason_phrase or "Error"
+        return ApiError(Problem(title=title, status=response.status_code, detail=detail, code="http_error"))

@@ -1,0 +1,172 @@
+"""Datasets, measurements, checkpoints, logs and events: queries beside the run state machine."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import delete, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from nearfirst.contracts.datasets import Dataset
+from nearfirst.contracts.problems import NotFound
+from nearfirst.contracts.runs import RunEvent, RunKind
+from nearfirst.contracts.training import Checkpoint, MetricRow
+from nearfirst.registry.database import utc_now
+from nearfirst.registry.models import CheckpointRecord, DatasetRow, EventRow, LogRecord, MetricRecord, RunRow
+from nearfirst.registry.runs import Claim, assert_held, new_id
+
+
+def register_dataset(session: Session, **fields: Any) -> tuple[Dataset, bool]:
+    """Insert a dataset, or get the one with the same digest and name; says whether it was inserted."""
+    query = select(DatasetRow).where(DatasetRow.digest == fields["digest"], DatasetRow.name == fields["name"])
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    inserted = session.execute(
+        insert(DatasetRow)
+        .values(id=new_id("ds"), created_at=utc_now(session), **fields)
+        .on_conflict_do_nothing(index_elements=["digest", "name"])
+        .returning(DatasetRow.id)
+    ).scalar_one_or_none()
+    return _dataset(session.execute(query).scalar_one()), inserted is not None
+
+
+def get_dataset(session: Session, dataset_id: str) -> Dataset:
+    """The dataset with this id.
+
+    Raises:
+        NotFound: there is none.
+    """
+    row = session.execute(select(DatasetRow).where(DatasetRow.id == dataset_id)).scalar_one_or_none()
+    if row is None:
+        raise NotFound(f"no dataset has the id {dataset_id!r}")
+    return _dataset(row)
+
+
+def list_datasets(session: Session, after: int, limit: int) -> tuple[list[Dataset], int | None]:
+    """Datasets in the order of their registration, and the keyset of the next page."""
+    query = select(DatasetRow).where(DatasetRow.seq > after).order_by(DatasetRow.seq).limit(limit + 1)
+    rows = list(session.execute(query).scalars())
+    return [_dataset(row) for row in rows[:limit]], next_key([row.seq for row in rows], limit)
+
+
+def list_runs(session: Session, kind: RunKind, after: int, limit: int) -> tuple[list[RunRow], int | None]:
+    """Runs of a kind in the order of their creation, and the keyset of the next page."""
+    query = select(RunRow).where(RunRow.kind == kind, RunRow.seq > after).order_by(RunRow.seq).limit(limit + 1)
+    rows = list(session.execute(query).scalars())
+    return rows[:limit], next_key([row.seq for row in rows], limit)
+
+
+def next_key(seqs: Sequence[int], limit: int) -> int | None:
+    """The keyset of the next page when one row more than `limit` was found."""
+    return seqs[limit - 1] if len(seqs) > limit else None
+
+
+def list_events(session: Session, after: int, run_id: str | None, limit: int = 500) -> list[RunEvent]:
+    """Events after `seq` in their order."""
+    query = select(EventRow).where(EventRow.seq > after).order_by(EventRow.seq).limit(limit)
+    if run_id is not None:
+        query = query.where(EventRow.run_id == run_id)
+    return [
+        RunEvent(
+            seq=row.seq,
+            run_id=row.run_id,
+            kind=RunKind(row.kind),
+            type=row.type,
+            data=row.data,
+            created_at=row.created_at,
+        )
+        for row in session.execute(query).scalars()
+    ]
+
+
+def record_metrics(session: Session, claimed: Claim, rows: Sequence[MetricRow]) -> None:
+    """Keep measurements; a step that is measured again (after a resume) replaces its value.
+
+    Raises:
+        Fenced: the run belongs to somebody else now.
+    """
+    assert_held(session, claimed)
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    latest = {(row.step, row.name): row.value for row in rows}  # a statement may name each key once
+    statement = insert(MetricRecord).values(
+        [{"run_id": claimed.run_id, "step": s, "name": n, "value": v} for (s, n), v in latest.items()]
+    )
+    session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["run_id", "step", "name"], set_={"value": statement.excluded.value}
+        )
+    )
+
+
+def list_metrics(
+    session: Session, run_id: str, name: str | None, after: tuple[int, str] | None, limit: int
+) -> tuple[list[MetricRow], tuple[int, str] | None]:
+    """Measurements by step, then name, and the keyset of the next page."""
+    query = select(MetricRecord).where(MetricRecord.run_id == run_id)
+    if name is not None:
+        query = query.where(MetricRecord.name == name)
+    if after is not None:
+        step, last_name = after
+        query = query.where(
+            (MetricRecord.step > step) | ((MetricRecord.step == step) & (MetricRecord.name > last_name))
+        )
+    query = query.order_by(MetricRecord.step, MetricRecord.name).limit(limit + 1)
+    rows = list(session.execute(query).scalars())
+    items = [MetricRow(step=row.step, name=row.name, value=row.value) for row in rows[:limit]]
+    return items, (items[-1].step, items[-1].name) if len(rows) > limit else None
+
+
+def record_checkpoint(session: Session, claimed: Claim, checkpoint: Checkpoint, gone: Iterable[int]) -> None:
+    """Keep a complete checkpoint, and forget the state checkpoints of the steps in `gone`.
+
+    Raises:
+        Fenced: the run belongs to somebody else now.
+    """
+    assert_held(session, claimed)
+    session.merge(CheckpointRecord(run_id=claimed.run_id, **checkpoint.model_dump(mode="json")))
+    session.execute(
+        delete(CheckpointRecord).where(
+            CheckpointRecord.run_id == claimed.run_id,
+            CheckpointRecord.tier == checkpoint.tier,
+            CheckpointRecord.step.in_(list(gone)),
+        )
+    )
+
+
+def list_checkpoints(session: Session, run_id: str) -> list[Checkpoint]:
+    """The run's complete checkpoints by step, then tier."""
+    query = (
+        select(CheckpointRecord)
+        .where(CheckpointRecord.run_id == run_id)
+        .order_by(CheckpointRecord.step, CheckpointRecord.tier)
+    )
+    return [
+        Checkpoint.model_validate({field: getattr(row, field) for field in Checkpoint.model_fields})
+        for row in session.execute(query).scalars()
+    ]
+
+
+def append_log(session: Session, claimed: Claim, lines: Sequence[str]) -> None:
+    """Keep lines that a run printed.
+
+    Raises:
+        Fenced: the run belongs to somebody else now.
+    """
+    assert_held(session, claimed)
+    now = utc_now(session)
+    session.add_all(LogRecord(run_id=claimed.run_id, line=line, created_at=now) for line in lines)
+
+
+def list_logs(session: Session, run_id: str, after: int, limit: int) -> tuple[list[LogRecord], int | None]:
+    """A run's lines in their order, and the keyset of the next page."""
+    query = (
+        select(LogRecord)
+        .where(LogRecord.run_id == run_id, LogRecord.seq > after)
+        .order_by(LogRecord.seq)
+        .limit(limit + 1)
+    )
+    rows = list(session.execute(query).scalars())
+    return rows[:limit], next_key([row.seq for row in rows], limit)
+
+
+def _dataset(row: DatasetRow) -> Dataset:
+    return Dataset.model_validate({field: getattr(row, field) for field in Dataset.model_fields})

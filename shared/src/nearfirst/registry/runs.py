@@ -1,0 +1,384 @@
+"""Runs: creating, claiming, renewing, finishing. `transition` is the one place where a state changes.
+
+Every function takes a session and leaves committing to its caller. A worker's writes name the attempt that it claimed
+(the fencing token); when another worker has claimed since, they change nothing and raise `Fenced`.
+"""
+
+import hashlib
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, exists, func, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from nearfirst.contracts.problems import IdempotencyConflict, NotFound, Problem, StateConflict
+from nearfirst.contracts.progress import Fenced
+from nearfirst.contracts.runs import ALLOWED_TRANSITIONS, RunKind, RunState
+from nearfirst.registry.database import utc_now
+from nearfirst.registry.models import DependencyRow, EventRow, RunRow
+
+_PREFIXES = {RunKind.EMBEDDING: "emb", RunKind.ARRANGEMENT: "arr", RunKind.TRAIN_JOB: "job"}
+_EVENT_LOCK = 0x6E656172  # any constant: the advisory lock that events are appended under
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's right to a run, until its lease runs out."""
+
+    run_id: str
+    kind: RunKind
+    attempt: int
+    spec: dict[str, Any]
+
+
+def canonical_json(value: object) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def new_id(prefix: str) -> str:
+    """A fresh id that tells what it names: `job_3f9c...`."""
+    return f"{prefix}_{secrets.token_hex(8)}"
+
+
+def create(
+    session: Session,
+    kind: RunKind,
+    spec: dict[str, Any],
+    *,
+    idempotency_key: str | None = None,
+    depends_on: Sequence[str] = (),
+) -> tuple[RunRow, bool]:
+    """Insert a queued run, or get the one that has this idempotency key.
+
+    Args:
+        session: open transaction.
+        kind: what it produces.
+        spec: the validated request, JSON types only.
+        idempotency_key: at most one run of a kind has it.
+        depends_on: ids of runs that must succeed first.
+
+    Returns:
+        The row, and whether it was inserted now.
+
+    Raises:
+        IdempotencyConflict: the key was used with another spec.
+    """
+    request_digest = f"sha256:{hashlib.sha256(canonical_json(spec).encode()).hexdigest()}"
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    now = utc_now(session)
+    inserted_id = session.execute(
+        insert(RunRow)
+        .values(
+            id=new_id(_PREFIXES[kind]),
+            kind=kind,
+            state=RunState.QUEUED,
+            spec=spec,
+            request_digest=request_digest,
+            idempotency_key=idempotency_key,
+            attempt=0,
+            num_lost_leases=0,
+            num_dispatches=0,
+            created_at=now,
+        )
+        .on_conflict_do_nothing(index_elements=["kind", "idempotency_key"])
+        .returning(RunRow.id)
+    ).scalar_one_or_none()
+    if inserted_id is None:
+        row = session.execute(
+            select(RunRow).where(RunRow.kind == kind, RunRow.idempotency_key == idempotency_key)
+        ).scalar_one()
+        if row.request_digest != request_digest:
+            raise IdempotencyConflict(
+                f"Idempotency-Key {idempotency_key!r} was used for {row.id} with another body; use a new key"
+            )
+        return row, False
+    session.add_all(DependencyRow(run_id=inserted_id, depends_on=other) for other in dict.fromkeys(depends_on))
+    row = get(session, inserted_id)
+    append_event(session, row, "state", {"state": RunState.QUEUED})
+    return row, True
+
+
+def get(session: Session, run_id: str, kind: RunKind | None = None) -> RunRow:
+    """The run with this id (and kind), as it is in the database now.
+
+    Raises:
+        NotFound: there is none.
+    """
+    query = select(RunRow).where(RunRow.id == run_id).execution_options(populate_existing=True)
+    row = session.execute(query).scalar_one_or_none()
+    if row is None or (kind is not None and row.kind != kind):
+        raise NotFound(f"no {kind or 'run'} has the id {run_id!r}")
+    return row
+
+
+def unfinished_dependencies(session: Session, run_id: str) -> list[str]:
+    """Ids of the runs that `run_id` still waits for."""
+    query = (
+        select(RunRow.id)
+        .join(DependencyRow, DependencyRow.depends_on == RunRow.id)
+        .where(DependencyRow.run_id == run_id, RunRow.state != RunState.SUCCEEDED)
+        .order_by(RunRow.seq)
+    )
+    return list(session.execute(query).scalars())
+
+
+def is_ready() -> ColumnElement[bool]:
+    """SQL: everything that the run depends on has succeeded."""
+    other = RunRow.__table__.alias("other")
+    blocked = (
+        select(DependencyRow.run_id)
+        .join(other, other.c.id == DependencyRow.depends_on)
+        .where(DependencyRow.run_id == RunRow.id, other.c.state != RunState.SUCCEEDED)
+    )
+    return ~exists(blocked.correlate(RunRow))
+
+
+def append_event(session: Session, row: RunRow, kind_of_event: str, data: dict[str, Any]) -> None:
+    """Record a change of a run for GET /events.
+
+    A reader asks for `seq` above the last that it saw, so events must become visible in the order of `seq`. PostgreSQL
+    hands out sequence numbers before the commit; the advisory lock, held until then, makes both orders the same.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _EVENT_LOCK})
+    session.add(EventRow(run_id=row.id, kind=row.kind, type=kind_of_event, data=data, created_at=utc_now(session)))
+    session.flush()
+
+
+def transition(
+    session: Session,
+    run_id: str,
+    to: RunState,
+    *,
+    fence: int | None = None,
+    only_from: RunState | None = None,
+    where: Sequence[ColumnElement[bool]] = (),
+    **values: Any,
+) -> RunRow | None:
+    """Change a run's state if the rules allow it: the only place where a state changes.
+
+    Args:
+        session: open transaction.
+        run_id: the run.
+        to: the new state; `ALLOWED_TRANSITIONS` says from which states.
+        fence: the run must still be at this attempt (a worker's fencing token).
+        only_from: the run must be in this state, where several would be allowed.
+        where: further conditions, checked in the same statement.
+        values: further columns to set.
+
+    Returns:
+        The row afterwards, or None when a condition didn't hold; then nothing changed.
+    """
+    sources = [only_from] if only_from else [s for s, targets in ALLOWED_TRANSITIONS.items() if to in targets]
+    assert all(to in ALLOWED_TRANSITIONS[source] for source in sources)
+    conditions = [RunRow.id == run_id, RunRow.state.in_(sources), *where]
+    if fence is not None:
+        conditions.append(RunRow.attempt == fence)
+    changed = session.execute(
+        update(RunRow)
+        .where(*conditions)
+        .values(state=to, **values)
+        .returning(RunRow.id)
+        .execution_options(synchronize_session=False)
+    ).scalar_one_or_none()
+    if changed is None:
+        return None
+    row = get(session, run_id)
+    data: dict[str, Any] = {"state": to, "attempt": row.attempt}
+    if row.error is not None and to is RunState.FAILED:
+        data["error"] = row.error
+    append_event(session, row, "state", data)
+    return row
+
+
+def claim(session: Session, run_id: str, owner: str, lease_s: float) -> Claim | None:
+    """Take a queued run whose dependencies have succeeded; None when somebody else has it, or nobody may yet."""
+    now = utc_now(session)
+    row = transition(
+        session,
+        run_id,
+        RunState.RUNNING,
+        where=[is_ready()],
+        attempt=RunRow.attempt + 1,
+        lease_owner=owner,
+        lease_expires_at=now + timedelta(seconds=lease_s),
+        started_at=func.coalesce(RunRow.started_at, now),
+        error=None,
+    )
+    if row is None:
+        return None
+    return Claim(run_id=row.id, kind=RunKind(row.kind), attempt=row.attempt, spec=row.spec)
+
+
+def renew(session: Session, claimed: Claim, lease_s: float) -> RunState:
+    """Prolong the lease.
+
+    Returns:
+        RUNNING, or CANCELLING when the work should end.
+
+    Raises:
+        Fenced: the run belongs to somebody else now, or has ended.
+    """
+    state = session.execute(
+        update(RunRow)
+        .where(
+            RunRow.id == claimed.run_id,
+            RunRow.attempt == claimed.attempt,
+            RunRow.state.in_([RunState.RUNNING, RunState.CANCELLING]),
+        )
+        .values(lease_expires_at=utc_now(session) + timedelta(seconds=lease_s))
+        .returning(RunRow.state)
+        .execution_options(synchronize_session=False)
+    ).scalar_one_or_none()
+    if state is None:
+        raise Fenced(f"{claimed.run_id} is no longer at attempt {claimed.attempt}")
+    return RunState(state)
+
+
+def finish(session: Session, claimed: Claim, *, result: dict[str, Any], artifact: str | None) -> RunState:
+    """End a run well; one that was being cancelled ends as cancelled.
+
+    Raises:
+        Fenced: the run belongs to somebody else now.
+    """
+    done = transition(
+        session,
+        claimed.run_id,
+        RunState.SUCCEEDED,
+        fence=claimed.attempt,
+        result=result,
+        artifact=artifact,
+        **_ended(session),
+    )
+    return RunState.SUCCEEDED if done else confirm_cancelled(session, claimed)
+
+
+def fail(session: Session, claimed: Claim, problem: Problem) -> None:
+    """End a run with the reason.
+
+    Raises:
+        Fenced: the run belongs to somebody else now.
+    """
+    error = problem.model_dump(mode="json", exclude={"type"})
+    if not transition(session, claimed.run_id, RunState.FAILED, fence=claimed.attempt, error=error, **_ended(session)):
+        raise Fenced(f"{claimed.run_id} is no longer at attempt {claimed.attempt}")
+
+
+def confirm_cancelled(session: Session, claimed: Claim) -> RunState:
+    """The worker says that its cancelled work has ended.
+
+    Raises:
+        Fenced: the run belongs to somebody else now.
+    """
+    if not transition(session, claimed.run_id, RunState.CANCELLED, fence=claimed.attempt, **_ended(session)):
+        raise Fenced(f"{claimed.run_id} is no longer at attempt {claimed.attempt}")
+    return RunState.CANCELLED
+
+
+def release(session: Session, claimed: Claim) -> None:
+    """Put a run back because its worker shuts down; it will be sent again at once."""
+    transition(
+        session,
+        claimed.run_id,
+        RunState.QUEUED,
+        fence=claimed.attempt,
+        only_from=RunState.RUNNING,
+        lease_owner=None,
+        lease_expires_at=None,
+        dispatched_at=None,
+        num_dispatches=0,
+    )
+
+
+def request_cancel(session: Session, run_id: str, kind: RunKind) -> RunRow:
+    """Cancel a queued run now, or ask the worker of a running one to end it.
+
+    Raises:
+        NotFound: no such run.
+        StateConflict: it has ended already.
+    """
+    get(session, run_id, kind)
+    row = transition(session, run_id, RunState.CANCELLED, only_from=RunState.QUEUED, **_ended(session)) or transition(
+        session, run_id, RunState.CANCELLING
+    )
+    if row is None:
+        row = get(session, run_id)
+        if row.state not in (RunState.CANCELLING, RunState.CANCELLED):
+            raise StateConflict(f"{run_id} can't be cancelled: it has {row.state}")
+    return row
+
+
+def requeue(session: Session, run_id: str, kind: RunKind) -> RunRow:
+    """Queue a failed or cancelled run again.
+
+    Raises:
+        NotFound: no such run.
+        StateConflict: it is queued, running or has succeeded.
+    """
+    get(session, run_id, kind)
+    for source in (RunState.FAILED, RunState.CANCELLED):
+        row = transition(
+            session,
+            run_id,
+            RunState.QUEUED,
+            only_from=source,
+            error=None,
+            finished_at=None,
+            num_lost_leases=0,
+            dispatched_at=None,
+            num_dispatches=0,
+        )
+        if row is not None:
+            return row
+    raise StateConflict(f"{run_id} can't be resumed: it is {get(session, run_id).state}, wanted failed or cancelled")
+
+
+def _ended(session: Session) -> dict[str, Any]:
+    return {"finished_at": utc_now(session), "lease_owner": None, "lease_expires_at": None}
+
+
+def record_progress(
+    session: Session, claimed: Claim, *, done: int, total: int | None, unit: str, eta_s: float | None
+) -> None:
+    """Say how far a run is.
+
+    Raises:
+        Fenced: the run belongs to somebody else now.
+    """
+    assert_held(
+        session,
+        claimed,
+        progress_done=done,
+        progress_total=total,
+        progress_unit=unit,
+        progress_eta_s=eta_s,
+    )
+    data = {"done": done, "total": total, "unit": unit, "eta_s": eta_s}
+    append_event(session, get(session, claimed.run_id), "progress", data)
+
+
+def assert_held(session: Session, claimed: Claim, **values: Any) -> None:
+    """Check and, in the same statement, lock a claim, so that what the transaction writes next is fenced.
+
+    Raises:
+        Fenced: the run belongs to somebody else now, or has ended.
+    """
+    held = session.execute(
+        update(RunRow)
+        .where(
+            RunRow.id == claimed.run_id,
+            RunRow.attempt == claimed.attempt,
+            RunRow.state.in_([RunState.RUNNING, RunState.CANCELLING]),
+        )
+        .values(**{"attempt": RunRow.attempt, **values})
+        .returning(RunRow.id)
+        .execution_options(synchronize_session=False)
+    ).scalar_one_or_none()
+    if held is None:
+        raise Fenced(f"{claimed.run_id} is no longer at attempt {claimed.attempt}")

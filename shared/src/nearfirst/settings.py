@@ -1,0 +1,67 @@
+"""Where everything lives: the settings that every process of the suite shares, from `NEARFIRST_*` variables."""
+
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+GIB = 2**30
+
+
+class Settings(BaseSettings):
+    """One suite: its registry, broker and store. What isn't given lies under `home`."""
+
+    model_config = SettingsConfigDict(env_prefix="NEARFIRST_", extra="ignore")
+
+    home: Path = Path(".nearfirst")
+    """Folder of an embedded suite."""
+    database_url: str = ""
+    """SQLAlchemy URL of the registry; default: SQLite in `home`."""
+    broker_url: str = ""
+    """`redis://...`, or `filesystem:///folder`; default: a folder in `home`."""
+    store_url: str = ""
+    """Folder or fsspec URL (`s3://bucket/prefix`) of artifacts; default: a folder in `home`."""
+    runs_dir: Path = Path()
+    """Folder of training runs and their checkpoints, shared by all workers; default: in `home`."""
+    data_roots: list[Path] = Field(default_factory=list)
+    """Folders that requests may name files in, besides `home`/data and `home`/models."""
+    api_keys: list[SecretStr] = Field(default_factory=list)
+    """Keys that may change things; none: no key is asked for."""
+    max_upload_bytes: int = 8 * GIB
+    """Largest dataset file that POST /datasets takes."""
+    max_body_bytes: int = 2**20
+    """Largest body of every other request."""
+    lease_s: float = 30.0
+    """A worker that hasn't renewed its lease for so long has lost its run."""
+    heartbeat_s: float = 5.0
+    """A worker renews its lease this often."""
+    redeliver_s: float = 10.0
+    """A queued run that no worker claimed is sent again after this time, then twice as long, and so on."""
+    sweep_s: float = 2.0
+    """The sweeper looks this often."""
+    max_lost_leases: int = 3
+    """A run whose worker vanished more often than this fails."""
+    memory_budget_bytes: int = GIB
+    """What similarity may use beyond the embeddings."""
+    log_format: str = Field(default="console", pattern="^(console|json)$")
+
+    @model_validator(mode="after")
+    def _fill_in_from_home(self) -> "Settings":
+        self.home = self.home.resolve()
+        self.database_url = self.database_url or f"sqlite:///{self.home / 'registry.sqlite'}"
+        self.broker_url = self.broker_url or f"filesystem://{self.home / 'broker'}"
+        self.store_url = self.store_url or str(self.home / "store")
+        self.runs_dir = (self.home / "runs") if self.runs_dir == Path() else self.runs_dir.resolve()
+        return self
+
+    @property
+    def allowed_roots(self) -> list[Path]:
+        """Folders that requests may name files in."""
+        return [self.home / "data", self.home / "models", *(root.resolve() for root in self.data_roots)]
+
+
+@lru_cache
+def get_settings() -> Settings:
+    """This process's settings, read once."""
+    return Settings()

@@ -1,0 +1,142 @@
+"""A store that names bytes by their sha256, so that nothing is written twice and nothing changes unseen.
+
+Layout below the root: `objects/ab/abcdef...` (the hex of the content's sha256). An *artifact* is a set of named files;
+its manifest, itself an object, lists their digests and is stored after them, so that a manifest that can be read
+always names files that are complete.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import fsspec
+
+from nearfirst.contracts.problems import CorruptArtifact, NotFound
+
+_CHUNK_BYTES = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """One file of an artifact."""
+
+    digest: str
+    size_bytes: int
+
+
+def sha256_file(path: Path) -> str:
+    """The digest of a file's bytes: `sha256:<hex>`."""
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+class Store:
+    """Artifacts below one fsspec URL; a plain path is a local folder.
+
+    Remote objects are copied once to `cache`, by digest; local ones are read in place. What is read is verified
+    against its digest.
+    """
+
+    def __init__(self, url: str, cache: Path) -> None:
+        """`url`: a path or `s3://bucket/prefix`; `cache`: local folder for copies of remote objects."""
+        self._fs, self._root = fsspec.core.url_to_fs(url)
+        self._is_local = "file" in (self._fs.protocol if isinstance(self._fs.protocol, tuple) else [self._fs.protocol])
+        self._cache = cache
+
+    def put_file(self, path: Path) -> StoredFile:
+        """Store a file's bytes; a no-op when they are there already."""
+        digest = sha256_file(path)
+        stored = StoredFile(digest, path.stat().st_size)
+        target = self._object(digest)
+        if self._fs.exists(target):
+            return stored
+        if self._is_local:
+            _copy_atomically(path, Path(target))
+        else:
+            self._fs.put_file(str(path), target)  # object stores show an object only when it is complete
+        return stored
+
+    def put_bytes(self, content: bytes) -> StoredFile:
+        """Store bytes."""
+        with tempfile.TemporaryDirectory(prefix="nearfirst-") as folder:
+            path = Path(folder) / "content"
+            path.write_bytes(content)
+            return self.put_file(path)
+
+    def put_artifact(self, files: Mapping[str, Path]) -> str:
+        """Store named files, then their manifest; returns the manifest's digest, which names the artifact."""
+        stored = {name: self.put_file(path) for name, path in files.items()}
+        manifest = {"files": {name: {"digest": f.digest, "size_bytes": f.size_bytes} for name, f in stored.items()}}
+        return self.put_bytes(json.dumps(manifest, sort_keys=True).encode()).digest
+
+    def files(self, artifact: str) -> dict[str, StoredFile]:
+        """The files of an artifact, by name."""
+        manifest = json.loads(self.local_path(artifact).read_bytes())
+        return {name: StoredFile(**entry) for name, entry in manifest["files"].items()}
+
+    def artifact_file(self, artifact: str, name: str) -> Path:
+        """A local path with one file of an artifact, verified. Don't write to it.
+
+        Raises:
+            NotFound: the artifact has no such file.
+            CorruptArtifact: its bytes differ from its digest.
+        """
+        files = self.files(artifact)
+        if name not in files:
+            raise NotFound(f"artifact {artifact} has no file {name!r}; it has {sorted(files)}")
+        return self.local_path(files[name].digest)
+
+    def local_path(self, digest: str) -> Path:
+        """A local path with the bytes of this digest, verified. Don't write to it.
+
+        Raises:
+            NotFound: the store has no such object.
+            CorruptArtifact: the bytes differ from the digest.
+        """
+        source = self._object(digest)
+        if not self._fs.exists(source):
+            raise NotFound(f"the store has no object {digest}")
+        path = Path(source) if self._is_local else self._cached(digest, source)
+        found = sha256_file(path)
+        if found != digest:
+            raise CorruptArtifact(f"the stored object {digest} has the digest {found}: its bytes were changed")
+        return path
+
+    def _cached(self, digest: str, source: str) -> Path:
+        path = self._cache / digest.removeprefix("sha256:")
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as copy:
+                self._fs.get_file(source, copy.name)
+            Path(copy.name).replace(path)
+        return path
+
+    def _object(self, digest: str) -> str:
+        name = digest.removeprefix("sha256:")
+        return f"{self._root}/objects/{name[:2]}/{name}"
+
+
+def _copy_atomically(source: Path, target: Path) -> None:
+    """Copy to a temporary name, sync, rename: a reader sees all of the file or none."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".incoming-", delete=False) as copy:
+        try:
+            with source.open("rb") as original:
+                _copy_synced(original, copy.file)
+        except BaseException:
+            Path(copy.name).unlink()
+            raise
+    Path(copy.name).chmod(0o644)
+    Path(copy.name).replace(target)
+
+
+def _copy_synced(source: BinaryIO, target: BinaryIO) -> None:
+    shutil.copyfileobj(source, target, _CHUNK_BYTES)
+    target.flush()
+    os.fsync(target.fileno())
