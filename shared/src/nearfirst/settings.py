@@ -1,5 +1,7 @@
 """Where everything lives: the settings that every process of the suite shares, from `NEARFIRST_*` variables."""
 
+import json
+import os
 from functools import lru_cache
 from pathlib import Path
 
@@ -54,6 +56,12 @@ class Settings(BaseSettings):
         self.store_url = self.store_url or str(self.home / "store")
         self.runs_dir = (self.home / "runs") if self.runs_dir == Path() else self.runs_dir.resolve()
         return self
+
+    def as_environment(self) -> dict[str, str]:
+        """This process's environment with these settings in it, for a child process."""
+        given = self.model_dump(mode="json", exclude={"api_keys"})
+        values = {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
+        return os.environ | {f"NEARFIRST_{name.upper()}": value for name, value in values.items()}
 
     @property
     def allowed_roots(self) -> list[Path]:

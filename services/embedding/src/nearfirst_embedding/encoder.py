@@ -189,11 +189,11 @@ def _load(files: EncoderFiles, name: str, max_length: int | None) -> Encoder:
     if not getattr(tokenizer, "is_fast", False):
         raise InvalidModel(f"model {name!r} is not a transformer with a tokenizer.json; wanted one")
     limit = _position_limit(model)
-    if max_length is not None:
-        if limit is not None and max_length > limit:
-            raise InvalidModel(f"max_length {max_length} is above the {limit} positions of model {name!r}")
-        model.max_seq_length = max_length
-    return Encoder(model, files, int(model.max_seq_length))
+    if max_length is not None and limit is not None and max_length > limit:
+        raise InvalidModel(f"max_length {max_length} is above the {limit} positions of model {name!r}")
+    wanted = max_length or model.max_seq_length
+    model.max_seq_length = int(min(wanted, limit or wanted))
+    return Encoder(model, files, model.max_seq_length)
 
 
 def _load_sentence_transformer(files: EncoderFiles, name: str) -> Any:
@@ -212,7 +212,16 @@ def _load_sentence_transformer(files: EncoderFiles, name: str) -> Any:
 
 
 def _position_limit(model: Any) -> int | None:
-    """Most tokens the network has positions for; None when its configuration sets no bound."""
+    """Most tokens the network has positions for; None when its configuration sets no bound.
+
+    RoBERTa and its kin number their positions from padding_idx + 1, so a table of 514 holds 512 tokens.
+    """
+    from torch.nn import Embedding
+
+    for module in model[0].model.modules():
+        table = getattr(module, "position_embeddings", None)
+        if isinstance(table, Embedding):
+            return int(table.num_embeddings) - (0 if table.padding_idx is None else table.padding_idx + 1)
     limit = getattr(model[0].config, "max_position_embeddings", None)
     return int(limit) if limit is not None and limit > 0 else None
 

@@ -7,7 +7,8 @@ from pydantic import Field, ValidationError
 from nearfirst.contracts.base import Contract
 from nearfirst.contracts.datasets import DatasetFormat
 from nearfirst.contracts.problems import InvalidInput, invalid_input_from_validation
-from nearfirst.contracts.training import TrainSettings
+from nearfirst.contracts.receipts import Receipt
+from nearfirst.contracts.training import Checkpoint, TrainSettings
 
 
 class TrainingJob(Contract):
@@ -36,6 +37,23 @@ class TrainingJob(Contract):
     """Folder of everything that the job writes."""
     resume: bool = False
     """Go on from the newest state checkpoint in `out`; start anew when there is none."""
+
+
+class TrainResult(Contract):
+    """What a finished training run says of itself."""
+
+    steps: int
+    num_tokens: int
+    """Real tokens that this process trained on, pads not counted."""
+    resumed_from: int | None
+    """Step of the state that this process went on from; None: it began at the beginning."""
+    train_loss: float | None
+    """Of the last step with a scored token."""
+    test_loss: float | None
+    """After the last step; None without test examples."""
+    receipt: Receipt
+    checkpoints: list[Checkpoint]
+    """Every complete checkpoint in the folder, by step."""
 
 
 def read_job(path: Path) -> TrainingJob:

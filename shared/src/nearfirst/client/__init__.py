@@ -1,5 +1,6 @@
 """The user's side: a typed HTTP client and the `nearfirst` command line."""
 
-from nearfirst.client.api import ApiError, Client, ServerUnreachable
+from nearfirst.client.api import Client
+from nearfirst.client.errors import ApiError, ServerUnreachable, UnexpectedAnswer, WaitTimeout
 
-__all__ = ["ApiError", "Client", "ServerUnreachable"]
+__all__ = ["ApiError", "Client", "ServerUnreachable", "UnexpectedAnswer", "WaitTimeout"]

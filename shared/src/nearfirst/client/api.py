@@ -17,7 +17,7 @@ from nearfirst.contracts.datasets import Dataset, DatasetFormat, DatasetSource, 
 from nearfirst.contracts.problems import InvalidInput
 from nearfirst.contracts.receipts import ConsumedStep, Receipt
 from nearfirst.contracts.runs import TERMINAL_STATES, RunAccepted, RunEvent
-from nearfirst.contracts.training import Checkpoint, MetricRow, TrainJob, TrainSpec
+from nearfirst.contracts.training import Checkpoint, LogLine, MetricRow, TrainJob, TrainSpec
 
 Run = Arrangement | TrainJob
 
@@ -141,7 +141,10 @@ class Client:
                 out.writelines(chunks)
         except httpx.TransportError as error:
             raise ServerUnreachable(f"the connection to {self.base_url} broke while the order came: {error}") from error
-        partial.replace(path)
+        else:
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
     def train(self, spec: TrainSpec, idempotency_key: str | None = None) -> RunAccepted:
         """Submit a training job; `idempotency_key` as in `arrange`."""
@@ -172,9 +175,9 @@ class Client:
         """The ids that each optimizer step consumed, from training's own log."""
         return list(self._transport.lines(ConsumedStep, f"/train-jobs/{job_id}/consumed"))
 
-    def logs(self, job_id: str) -> str:
-        """A job's log so far."""
-        return self._transport.get_text(f"/train-jobs/{job_id}/logs")
+    def logs(self, job_id: str) -> Iterator[LogLine]:
+        """What a job has printed so far, fetched page by page."""
+        return self._transport.pages(LogLine, f"/train-jobs/{job_id}/logs")
 
     def run(self, run_id: str) -> Run:
         """An arrangement (`arr_...`) or training job (`job_...`).
@@ -182,11 +185,8 @@ class Client:
         Raises:
             InvalidInput: an id of another kind.
         """
-        if run_id.startswith("arr_"):
-            return self.arrangement(run_id)
-        if run_id.startswith("job_"):
-            return self.train_job(run_id)
-        raise InvalidInput(f"id: got {run_id!r}, wanted an arrangement (arr_...) or a training job (job_...)")
+        path = _path_of(run_id)
+        return self._transport.get(TrainJob, path) if is_train_job(run_id) else self._transport.get(Arrangement, path)
 
     def cancel(self, run_id: str) -> RunAccepted:
         """Ask for an arrangement or training job to end."""
@@ -196,19 +196,19 @@ class Client:
         """Put a cancelled or failed training job back on the queue, from its last state checkpoint."""
         return self._transport.post_action(RunAccepted, f"/train-jobs/{job_id}/resume")
 
-    def events(self, run: str | None = None, after: int | None = None) -> Iterator[RunEvent]:
+    def events(self, run: str | None = None, after: int = 0) -> Iterator[RunEvent]:
         """Changes of runs as they happen, each once, in the order of seq; never ends by itself.
 
         A broken connection is opened again after the last event seen.
 
         Args:
             run: only this run's events; None: all runs'.
-            after: seq of the last event already seen; 0: the whole history first; None: what comes from now on.
+            after: seq of the last event already seen; 0: the whole history first.
         """
         return (event for event in follow_events(self._transport, run, after) if event is not None)
 
     def events_or_silence(
-        self, run: str | None = None, after: int | None = None, silence_s: float = SILENCE_S
+        self, run: str | None = None, after: int = 0, silence_s: float = SILENCE_S
     ) -> Iterator[RunEvent | None]:
         """As `events`, and None at least every `silence_s` seconds without one, so that the caller can look around."""
         return follow_events(self._transport, run, after, silence_s)
@@ -234,7 +234,7 @@ class Client:
         run = self.run(run_id)
         if run.state in TERMINAL_STATES:
             return run
-        for event in self.events_or_silence(run_id, after=0, silence_s=silence_s):
+        for event in self.events_or_silence(run_id, silence_s=silence_s):
             if event is not None and on_event is not None:
                 on_event(event)
             if event is None or event.type == "state":
@@ -246,10 +246,15 @@ class Client:
         raise AssertionError("events never end by themselves")
 
 
+def is_train_job(run_id: str) -> bool:
+    """Whether an id is a training job's."""
+    return run_id.startswith("job_")
+
+
 def _path_of(run_id: str) -> str:
     """Where an arrangement or training job lives."""
+    if is_train_job(run_id):
+        return f"/train-jobs/{run_id}"
     if run_id.startswith("arr_"):
         return f"/arrangements/{run_id}"
-    if run_id.startswith("job_"):
-        return f"/train-jobs/{run_id}"
     raise InvalidInput(f"id: got {run_id!r}, wanted an arrangement (arr_...) or a training job (job_...)")

@@ -37,33 +37,30 @@ def parse_events(lines: Iterable[bytes]) -> Iterator[RunEvent | None]:
 
 
 def follow_events(
-    transport: Transport, run: str | None, after: int | None, silence_s: float = SILENCE_S
+    transport: Transport, run: str | None, after: int = 0, silence_s: float = SILENCE_S
 ) -> Iterator[RunEvent | None]:
     """Run events as they happen, each once and in the order of seq, and None after each `silence_s` without one.
 
     Args:
         transport: to the server.
         run: only this run's; None: all runs'.
-        after: the seq of the last event already seen, 0 for the run's or server's whole history; None: new ones only.
+        after: the seq of the last event already seen; 0: the whole history first.
         silence_s: longest wait for the server before control returns to the caller, in seconds.
 
     Raises:
         ServerUnreachable: nothing answers at first, or for `GIVE_UP_S` after a connection broke.
     """
-    params = {} if run is None else {"run": run}
+    run_only = {} if run is None else {"run": run}
     last_contact_at: float | None = None
     while True:
-        headers: dict[str, str] = {}
-        if after is not None:
-            params["after"] = str(after)
-            headers["Last-Event-ID"] = str(after)
         try:
-            with transport.stream("/events", params, headers, read_timeout_s=silence_s) as chunks:
+            query = run_only | {"after": str(after)}
+            with transport.stream("/events", query, read_timeout_s=silence_s) as chunks:
                 last_contact_at = time.monotonic()
                 for event in parse_events(byte_lines(chunks)):
                     last_contact_at = time.monotonic()
                     if event is not None:
-                        if after is not None and event.seq <= after:
+                        if event.seq <= after:
                             continue
                         after = event.seq
                     yield event

@@ -77,10 +77,6 @@ class Transport:
         """`GET path` as a model."""
         return parse(model, self._send("GET", path, is_repeatable=True).content, f"GET {path}")
 
-    def get_text(self, path: str) -> str:
-        """`GET path` as text."""
-        return self._send("GET", path, is_repeatable=True).text
-
     def pages(self, model: type[ModelT], path: str, params: Mapping[str, str] | None = None) -> Iterator[ModelT]:
         """The items of a paged list, in the server's order, asking for the next page when it is needed."""
         query = dict(params or {})
@@ -124,7 +120,6 @@ class Transport:
         self,
         path: str,
         params: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
         read_timeout_s: float | None = None,
     ) -> Iterator[Iterator[bytes]]:
         """The body of `GET path` as it comes, in chunks.
@@ -132,7 +127,7 @@ class Transport:
         Raises `httpx.TransportError` while the body is read, so that a caller who can continue may do so.
         """
         timeout = httpx.Timeout(self._timeout_s, read=read_timeout_s or self._timeout_s)
-        request = self._http.build_request("GET", path, params=params, headers=headers, timeout=timeout)
+        request = self._http.build_request("GET", path, params=params, timeout=timeout)
         response = self._connected(request, stream=True)
         try:
             if response.is_error:

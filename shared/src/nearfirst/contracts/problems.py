@@ -1,5 +1,6 @@
 """Errors that a user can cause, each with a stable code, and their shape on the wire (RFC 9457 problem+json)."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from pydantic import Field, ValidationError
@@ -170,13 +171,18 @@ def invalid_input_from_validation(error: ValidationError, what: str) -> InvalidI
         error: what pydantic raised.
         what: what was being read, to start the detail with: `job file job.json`.
     """
-    problems = [_field_problem(entry["loc"], entry["type"], entry["input"], entry["msg"]) for entry in error.errors()]
+    problems = field_problems(error.errors())
     listed = "; ".join(f"{problem.field}: {problem.wanted}" for problem in problems)
     return InvalidInput(f"{what}: {listed}", errors=problems)
 
 
+def field_problems(entries: Iterable[Mapping[str, Any]]) -> list[FieldProblem]:
+    """The entries of a pydantic (or FastAPI) validation error as field problems."""
+    return [_field_problem(entry["loc"], entry["type"], entry.get("input"), entry["msg"]) for entry in entries]
+
+
 def _field_problem(location: tuple[int | str, ...], kind: str, got: object, message: str) -> FieldProblem:
-    field = ".".join(map(str, location)) or "(whole)"
+    field = ".".join(str(part) for part in location if part != "body") or "(whole)"
     shown = got if got is None or isinstance(got, bool | int | str) else repr(got)
     if isinstance(shown, str) and len(shown) > _MAX_SHOWN:
         shown = shown[:_MAX_SHOWN] + "..."

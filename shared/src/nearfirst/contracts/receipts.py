@@ -81,3 +81,12 @@ class Receipt(Contract):
     """h_steps in hex."""
     verified: bool
     """True when the chain of consumed ids equals the chain of planned ids."""
+
+
+class ConsumedStep(Contract):
+    """What one optimizer step consumed, from training's own log: a line of GET /train-jobs/{id}/consumed."""
+
+    step: int
+    """From 1."""
+    ids: list[str]
+    """Example ids, in the order in which they were consumed."""

@@ -1,5 +1,6 @@
 """What to train, on which order, and how (DESIGN section 6)."""
 
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -163,6 +164,13 @@ class MetricRow(Contract):
     name: str
     """`train_loss`, `test_loss`, `test_loss/TASK`, `grad_norm`, `lr`, `tokens_per_s`."""
     value: float
+
+
+class LogLine(Contract):
+    """A line that training printed."""
+
+    line: str
+    created_at: datetime
 
 
 class TrainJob(Contract):

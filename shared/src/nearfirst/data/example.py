@@ -2,12 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 from nearfirst.contracts.arrangements import TextRule
-
-_NO_META: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +27,7 @@ class Example:
     turns: tuple[Message, ...]
     references: tuple[str, ...]
     """Every right answer to the first exchange, the training target first."""
-    meta: Mapping[str, Any] = field(default=_NO_META)
+    meta: Mapping[str, Any] = field(default_factory=dict)
     """What else the file said of it: category, definition."""
 
 

@@ -1,31 +1,23 @@
 """Rows of JSONL, JSON and Parquet files, plain or compressed, each with the place that an error can name.
 
-Compression and layout are found from the bytes, so that an upload under any name is read:
-
-- `.gz` and `.zst` by their magic numbers, around JSONL or JSON;
-- Parquet by its magic number;
-- otherwise a file called `.jsonl` or `.ndjson`, or one whose first line is a whole JSON object followed by another line,
-  is JSONL; the rest is one JSON document: a list of rows, or an object with exactly one list of objects.
-
-JSONL and Parquet are streamed; a JSON document is held in memory whole.
+Layout is found from the bytes, so that an upload under any name is read. Parquet has a magic number. A file called
+`.jsonl` or `.ndjson`, or one whose first line is a whole JSON object followed by another line, is JSONL. The rest is
+one JSON document: a list of rows, or an object with exactly one list of objects. JSONL and JSON may be inside gzip or
+Zstandard. JSONL and Parquet are streamed; a JSON document is held in memory whole.
 """
 
-import gzip
 import json
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, NoReturn
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import zstandard
 
 from nearfirst.contracts.problems import InvalidDataset
+from nearfirst.data.compression import open_decompressed, starts_with
 
-_GZIP_MAGIC = b"\x1f\x8b"
-_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _PARQUET_MAGIC = b"PAR1"
 _UTF8_BOM = b"\xef\xbb\xbf"
 _LINE_SUFFIXES = frozenset({".jsonl", ".ndjson"})
@@ -65,66 +57,69 @@ def read_rows(path: Path, *, name: str | None = None) -> Iterator[SourceRow]:
     name = name or path.name
     if not path.is_file():
         raise InvalidDataset(f"{name}: no such file")
-    with _readable(name):
-        rows = _parquet_rows(path) if _starts_with(path, _PARQUET_MAGIC) else _text_rows(path, name)
-        row = None
+    row = None
+    with _damage_as_invalid(name):
+        rows = _parquet_rows(path, name) if starts_with(path, _PARQUET_MAGIC) else _text_rows(path, name)
         for row in rows:
             yield row
-        if row is None:
-            raise InvalidDataset(f"{name}: the file has no rows")
+    if row is None:
+        raise InvalidDataset(f"{name}: the file is empty: it has no rows")
 
 
-def _starts_with(path: Path, magic: bytes) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(magic)) == magic
+def read_document(path: Path) -> Any:
+    """One JSON document, whole.
+
+    Raises:
+        InvalidDataset: no such file, broken compression, not UTF-8 or not JSON; the last two name the line.
+    """
+    if not path.is_file():
+        raise InvalidDataset(f"{path.name}: no such file")
+    with _damage_as_invalid(path.name):
+        return _parse(_content(path), path.name, first_line=1)
+
+
+def json_type(value: object) -> str:
+    """What a JSON value is, in words for an error."""
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
+    return "null" if value is None else names.get(type(value), f"a {type(value).__name__}")
 
 
 @contextmanager
-def _readable(name: str) -> Iterator[None]:
-    """Turn what decompressors and pyarrow raise into InvalidDataset."""
+def _damage_as_invalid(name: str) -> Iterator[None]:
     try:
         yield
-    except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as error:
-        raise InvalidDataset(f"{name}: the compressed file is damaged or cut short: {error}") from error
-    except (pa.ArrowException, OSError) as error:
-        raise InvalidDataset(f"{name}: can't be read: {error}") from error
+    except (EOFError, zlib.error, zstandard.ZstdError, OSError) as error:
+        raise InvalidDataset(f"{name}: the file is damaged, cut short or can't be read: {error}") from error
 
 
-def _open_decompressed(path: Path) -> IO[bytes]:
-    if _starts_with(path, _GZIP_MAGIC):
-        return gzip.open(path, "rb")
-    if _starts_with(path, _ZSTD_MAGIC):
-        stream: IO[bytes] = zstandard.open(path, "rb")
-        return stream
-    return path.open("rb")
+def _parquet_rows(path: Path, name: str) -> Iterator[SourceRow]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
-
-def _parquet_rows(path: Path) -> Iterator[SourceRow]:
     number = 0
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=_PARQUET_BATCH_ROWS):
-            for fields in batch.to_pylist():
-                number += 1
-                yield SourceRow(Place("row", number), fields)
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=_PARQUET_BATCH_ROWS):
+                for fields in batch.to_pylist():
+                    number += 1
+                    yield SourceRow(Place("row", number), fields)
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise InvalidDataset(f"{name}: not readable as Parquet after row {number}: {error}") from error
 
 
 def _text_rows(path: Path, name: str) -> Iterator[SourceRow]:
-    with _open_decompressed(path) as file:
-        if _is_jsonl(file, name):
-            yield from _jsonl_rows(file, name)
-        else:
-            yield from _document_rows(file.read(), name)
+    if _is_jsonl(path, name):
+        return _jsonl_rows(path, name)
+    return _document_rows(path, name)
 
 
-def _is_jsonl(file: IO[bytes], name: str) -> bool:
-    """Tell JSONL from one JSON document, and go back to the file's start."""
+def _is_jsonl(path: Path, name: str) -> bool:
     if _LINE_SUFFIXES & set(Path(name).suffixes):
         return True
-    first = next((line for line in file if line.strip()), b"").removeprefix(_UTF8_BOM)
-    is_followed = any(line.strip() for line in file)
-    file.seek(0)
-    if not (is_followed and first.lstrip().startswith(b"{")):
-        return False
+    with open_decompressed(path) as file:
+        first = next((line for line in file if line.strip()), b"").removeprefix(_UTF8_BOM)
+        if not first.lstrip().startswith(b"{") or not any(line.strip() for line in file):
+            return False
     try:
         json.loads(first.decode())
     except (ValueError, RecursionError):
@@ -132,85 +127,69 @@ def _is_jsonl(file: IO[bytes], name: str) -> bool:
     return True
 
 
-def _jsonl_rows(file: IO[bytes], name: str) -> Iterator[SourceRow]:
-    for number, line in enumerate(file, start=1):
-        text = line.removeprefix(_UTF8_BOM) if number == 1 else line
-        if text.isspace() or not text:
-            continue
-        place = Place("line", number)
-        fields = _parse(_decode(text, f"{name}: {place}"), f"{name}: {place}")
-        if not isinstance(fields, dict):
-            raise InvalidDataset(f"{name}: {place}: wanted a JSON object, got {json_type(fields)}")
-        yield SourceRow(place, fields)
+def _jsonl_rows(path: Path, name: str) -> Iterator[SourceRow]:
+    with open_decompressed(path) as file:
+        for number, line in enumerate(file, start=1):
+            content = (line.removeprefix(_UTF8_BOM) if number == 1 else line).strip()
+            if content:
+                yield _source_row(Place("line", number), _parse(content, name, first_line=number), name)
 
 
-def _document_rows(content: bytes, name: str) -> Iterator[SourceRow]:
-    content = content.removeprefix(_UTF8_BOM)
+def _document_rows(path: Path, name: str) -> Iterator[SourceRow]:
+    content = _content(path)
     if not content.strip():
         return
-    document = _parse(_decode_document(content, name), name)
-    for number, fields in enumerate(_rows_of(document, name), start=1):
-        place = Place("row", number)
-        if not isinstance(fields, dict):
-            raise InvalidDataset(f"{name}: {place}: wanted a JSON object, got {json_type(fields)}")
-        yield SourceRow(place, fields)
+    for number, row in enumerate(_list_of_rows(_parse(content, name, first_line=1), name), start=1):
+        yield _source_row(Place("row", number), row, name)
 
 
-def _rows_of(document: Any, name: str) -> list[Any]:
+def _content(path: Path) -> bytes:
+    with open_decompressed(path) as file:
+        return file.read().removeprefix(_UTF8_BOM)
+
+
+def _source_row(place: Place, row: Any, name: str) -> SourceRow:
+    if not isinstance(row, dict):
+        raise InvalidDataset(f"{name}: {place}: wanted a JSON object, got {json_type(row)}")
+    return SourceRow(place, row)
+
+
+def _list_of_rows(document: Any, name: str) -> list[Any]:
     """The list of rows in a JSON document."""
     if isinstance(document, list):
         return document
     if not isinstance(document, dict):
         raise InvalidDataset(f"{name}: wanted a list of rows or an object with one, got {json_type(document)}")
-    lists = [
-        key
-        for key, value in document.items()
-        if isinstance(value, list) and all(isinstance(item, dict) for item in value)
-    ]
+    lists = [value for value in document.values() if isinstance(value, list) and _are_objects(value)]
     if len(lists) != 1:
         raise InvalidDataset(
             f"{name}: wanted a list of rows, or an object with exactly one list of rows;"
             f" got an object with {len(lists)} such lists (its fields: {', '.join(sorted(document)) or 'none'})"
         )
-    rows: list[Any] = document[lists[0]]
-    return rows
+    return lists[0]
 
 
-def _decode(line: bytes, where: str) -> str:
-    try:
-        return line.decode()
-    except UnicodeDecodeError as error:
-        raise InvalidDataset(
-            f"{where} is not UTF-8: byte 0x{line[error.start]:02x} at byte {error.start + 1} of the line"
-        ) from error
+def _are_objects(values: list[Any]) -> bool:
+    return all(isinstance(value, dict) for value in values)
 
 
-def _decode_document(content: bytes, name: str) -> str:
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise InvalidDataset(f"{name}: line {line} is not UTF-8: byte 0x{content[error.start]:02x}") from error
-
-
-def _refuse_constant(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
+def _refuse_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a JSON value")
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
-def _parse(text: str, where: str) -> Any:
+def _parse(content: bytes, name: str, *, first_line: int) -> Any:
+    """Parse UTF-8 JSON; `first_line` is the line of the file that `content` starts on."""
     try:
-        return _DECODER.decode(text)
+        return _DECODER.decode(content.decode())
+    except UnicodeDecodeError as error:
+        line = first_line + content.count(b"\n", 0, error.start)
+        byte = content[error.start]
+        raise InvalidDataset(f"{name}: line {line} is not UTF-8: it has the byte 0x{byte:02x}") from error
     except json.JSONDecodeError as error:
-        spot = f"column {error.colno}" if ": line " in where else f"line {error.lineno}, column {error.colno}"
-        raise InvalidDataset(f"{where} is not valid JSON: {error.msg} at {spot}") from error
+        line = first_line + error.lineno - 1
+        raise InvalidDataset(f"{name}: line {line} is not valid JSON: {error.msg} at column {error.colno}") from error
     except (ValueError, RecursionError) as error:
-        raise InvalidDataset(f"{where} is not valid JSON: {error}") from error
-
-
-def json_type(value: object) -> str:
-    """What a JSON value is, in words for an error."""
-    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
-    return "null" if value is None else names.get(type(value), f"a {type(value).__name__}")
+        raise InvalidDataset(f"{name}: line {first_line} is not valid JSON: {error}") from error

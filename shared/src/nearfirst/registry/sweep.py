@@ -6,6 +6,7 @@ Any number of sweepers may run: each decision is a compare-and-set on the row th
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
@@ -96,7 +97,7 @@ def _recover(
     now: datetime,
 ) -> bool:
     still_expired = [RunRow.lease_expires_at < now]
-    free = {"lease_owner": None, "lease_expires_at": None, "num_lost_leases": num_lost}
+    free: dict[str, Any] = {"lease_owner": None, "lease_expires_at": None, "num_lost_leases": num_lost}
     if state is RunState.CANCELLING:
         row = transition(
             session, run_id, RunState.CANCELLED, fence=attempt, where=still_expired, finished_at=now, **free

@@ -1,0 +1,50 @@
+"""The public API: `uvicorn nearfirst_arrangement.app:make_app --factory`."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from nearfirst.contracts.problems import NotReady
+from nearfirst.logs import configure_logging
+from nearfirst.queue.app import make_celery
+from nearfirst.queue.sweeper import Sweeper
+from nearfirst.registry.database import Database
+from nearfirst.registry.migrate import is_current
+from nearfirst.settings import Settings, get_settings
+from nearfirst.store.artifacts import Store
+from nearfirst.web.app import create_app
+from nearfirst_arrangement.arrangements.endpoints import router as arrangements
+from nearfirst_arrangement.datasets.endpoints import router as datasets
+from nearfirst_arrangement.events.endpoints import router as events
+from nearfirst_arrangement.train_jobs.endpoints import router as train_jobs
+
+
+def make_app(settings: Settings | None = None) -> FastAPI:
+    """The application on the registry, broker and store of the settings (default: the environment's)."""
+    settings = settings or get_settings()
+    configure_logging(settings)
+    database = Database(settings.database_url)
+    celery = make_celery(settings)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        sweeper = Sweeper(database, celery, settings)
+        sweeper.start()
+        yield
+        sweeper.stop()
+        database.close()
+
+    def readiness() -> None:
+        if not is_current(database):
+            raise NotReady("the registry's tables are of another version: run `python -m nearfirst.registry.migrate`")
+
+    app = create_app(
+        "Nearfirst", settings, lifespan=lifespan, readiness=readiness, upload_paths=frozenset({"/datasets"})
+    )
+    app.state.database = database
+    app.state.store = Store(settings.store_url, cache=settings.home / "cache")
+    app.state.celery = celery
+    for router in (datasets, arrangements, train_jobs, events):
+        app.include_router(router)
+    return app

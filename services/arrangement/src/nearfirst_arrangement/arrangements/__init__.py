@@ -1,0 +1,1 @@
+"""Arrangements: asking for one and fetching its order."""

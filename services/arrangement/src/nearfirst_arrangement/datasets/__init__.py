@@ -1,0 +1,1 @@
+"""Datasets: registering and reading them."""

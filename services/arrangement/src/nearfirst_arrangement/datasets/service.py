@@ -1,0 +1,132 @@
+"""Rules of datasets: read a file whole or refuse it whole, keep its canonical rows in the store."""
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+from urllib.parse import urlparse
+
+import fsspec
+
+from nearfirst.contracts.datasets import Dataset, DatasetFormat, DatasetSource, ExampleRow, Turn
+from nearfirst.contracts.problems import BodyTooLarge, InvalidDataset, InvalidInput
+from nearfirst.data.dataset import load_dataset, read_canonical, write_canonical
+from nearfirst.data.example import Example
+from nearfirst.data.paths import resolve_under_root
+from nearfirst.registry import records
+from nearfirst.registry.database import Database
+from nearfirst.settings import Settings
+from nearfirst.store.artifacts import Store
+
+_REMOTE_SCHEMES = ("hf", "s3", "gs")
+_CHUNK_BYTES = 2**20
+
+
+def register_upload(
+    content: IO[bytes],
+    filename: str,
+    *,
+    format: DatasetFormat | None,
+    split: str | None,
+    name: str | None,
+    database: Database,
+    store: Store,
+) -> tuple[Dataset, bool]:
+    """Register an uploaded file; says whether it is new (same rows under the same name are not)."""
+    with tempfile.TemporaryDirectory(prefix="nearfirst-upload-") as folder:
+        path = Path(folder) / f"upload{_suffixes(filename)}"
+        with path.open("wb") as file:
+            shutil.copyfileobj(content, file, _CHUNK_BYTES)
+        return _register(path, filename, format, split, name, database, store)
+
+
+def register_source(
+    source: DatasetSource, *, settings: Settings, database: Database, store: Store
+) -> tuple[Dataset, bool]:
+    """Register what a source names: a file or NIV2 folder under an allowed root, or a remote file."""
+    shown = source.source.rstrip("/").rsplit("/", 1)[-1]
+    with _local_copy(source.source, settings) as path:
+        return _register(path, shown, source.format, source.split, source.name, database, store)
+
+
+def _register(
+    path: Path,
+    shown: str,
+    format: DatasetFormat | None,
+    split: str | None,
+    name: str | None,
+    database: Database,
+    store: Store,
+) -> tuple[Dataset, bool]:
+    loaded = load_dataset(path, format=format, split=split, name=shown)
+    with tempfile.NamedTemporaryFile(prefix="nearfirst-canonical-") as canonical:
+        digest = write_canonical(loaded.examples, canonical)
+        canonical.flush()
+        store.put_file(Path(canonical.name))
+    with database.write() as session:
+        return records.register_dataset(
+            session,
+            name=name or shown,
+            digest=digest,
+            format=loaded.format,
+            split=split,
+            num_examples=len(loaded.examples),
+            num_tasks=loaded.num_tasks,
+        )
+
+
+def _suffixes(filename: str) -> str:
+    """What tells a file's layout: at most its last two suffixes, nothing that could be a path."""
+    return "".join(suffix for suffix in Path(filename).suffixes[-2:] if re.fullmatch(r"\.\w{1,10}", suffix))
+
+
+@contextmanager
+def _local_copy(source: str, settings: Settings) -> Iterator[Path]:
+    scheme = urlparse(source).scheme
+    if scheme in _REMOTE_SCHEMES:
+        with tempfile.TemporaryDirectory(prefix="nearfirst-source-") as folder:
+            path = Path(folder) / f"source{_suffixes(source)}"
+            _download(source, path, settings.max_upload_bytes)
+            yield path
+        return
+    if scheme:
+        raise InvalidInput(f"source: got the scheme {scheme!r}, wanted one of {', '.join(_REMOTE_SCHEMES)}, or a path")
+    path = resolve_under_root(source, settings.allowed_roots)
+    if not path.exists():
+        raise InvalidDataset(f"source: no file {source!r} under the allowed root")
+    yield path
+
+
+def _download(source: str, path: Path, limit_bytes: int) -> None:
+    try:
+        with fsspec.open(source, "rb") as remote, path.open("wb") as file:
+            while chunk := remote.read(_CHUNK_BYTES):
+                file.write(chunk)
+                if file.tell() > limit_bytes:
+                    raise BodyTooLarge(f"{source} has more than {limit_bytes} bytes")
+    except ImportError as error:
+        raise InvalidInput(f"source: this server can't read {source!r}: {error}") from error
+    except OSError as error:
+        raise InvalidDataset(f"source: {source!r} can't be read: {error}") from error
+
+
+def examples_page(dataset: Dataset, store: Store, after: int, limit: int) -> tuple[list[ExampleRow], int | None]:
+    """Rows [after, after + limit) of a dataset, and where the next page starts."""
+    rows = read_canonical(store.local_path(dataset.digest))
+    stop = after + limit
+    page = [_row(index, example) for index, example in enumerate(rows[after:stop], start=after)]
+    return page, stop if stop < len(rows) else None
+
+
+def _row(index: int, example: Example) -> ExampleRow:
+    return ExampleRow(
+        index=index,
+        id=example.id,
+        task=example.task,
+        turns=[Turn(role=turn.role, content=turn.content) for turn in example.turns],
+        references=list(example.references),
+        meta=dict(example.meta),
+    )

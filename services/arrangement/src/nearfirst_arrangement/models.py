@@ -1,0 +1,43 @@
+"""Model names in requests: hub ids, packaged weights, and folders under an allowed root."""
+
+import hashlib
+from pathlib import Path
+
+from nearfirst.contracts.problems import InvalidModel
+from nearfirst.data.paths import resolve_under_root
+from nearfirst.settings import Settings
+
+
+def is_folder(name: str) -> bool:
+    """Whether a model name is a path; `owner/name` is a hub id, `package:name` is a Python package's."""
+    return name.startswith((".", "/", "~"))
+
+
+def resolve_model(name: str, settings: Settings) -> str:
+    """A hub id or package as it is; a folder as its absolute path.
+
+    Raises:
+        PathNotAllowed: the folder is outside the allowed roots.
+        InvalidModel: there is no such folder, or it has no config.json.
+    """
+    if not is_folder(name):
+        return name
+    folder = resolve_under_root(name, settings.allowed_roots)
+    if not folder.is_dir():
+        raise InvalidModel(f"no model folder {name!r}")
+    if not (folder / "config.json").is_file():
+        raise InvalidModel(f"model folder {name!r} has no config.json")
+    return str(folder)
+
+
+def fingerprint(name: str) -> str | None:
+    """A digest of a model folder's file names, sizes and times; None for what is named by a hub or package."""
+    if not is_folder(name):
+        return None
+    folder = Path(name)
+    lines = sorted(
+        f"{path.relative_to(folder)} {path.stat().st_size} {path.stat().st_mtime_ns}"
+        for path in folder.rglob("*")
+        if path.is_file()
+    )
+    return f"sha256:{hashlib.sha256(chr(10).join(lines).encode()).hexdigest()}"

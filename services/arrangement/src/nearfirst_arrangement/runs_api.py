@@ -1,0 +1,39 @@
+"""What every POST that queues a run does: keep the key, commit, answer 202, send the message."""
+
+from typing import Annotated
+
+from celery import Celery
+from fastapi import BackgroundTasks, Depends, Header, Request, Response
+from sqlalchemy.orm import Session
+
+from nearfirst.contracts.runs import RunAccepted, RunState
+from nearfirst.queue.app import send
+from nearfirst.registry.models import RunRow
+from nearfirst.registry.sweep import take_deliveries
+from nearfirst.settings import Settings
+
+IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=200)]
+
+
+class Accepting:
+    """Answers 202 for a queued run and sends its message after the commit."""
+
+    def __init__(self, request: Request, response: Response, background: BackgroundTasks) -> None:
+        self._settings: Settings = request.app.state.settings
+        self._celery: Celery = request.app.state.celery
+        self._response = response
+        self._background = background
+
+    def accept(self, session: Session, row: RunRow, collection: str) -> RunAccepted:
+        """Take what may start now as due for sending, and answer.
+
+        The message goes out after the response, and so after the commit; when it is lost, the sweeper sends another.
+        """
+        deliveries = take_deliveries(session, self._settings.redeliver_s)
+        if deliveries:
+            self._background.add_task(send, self._celery, deliveries)
+        self._response.headers["Location"] = f"/{collection}/{row.id}"
+        return RunAccepted(id=row.id, state=RunState(row.state))
+
+
+AcceptingDep = Annotated[Accepting, Depends()]

@@ -1,0 +1,1 @@
+"""Train jobs: submitting, following, cancelling, and their receipts."""

@@ -1,0 +1,132 @@
+"""POST /train-jobs, GET /train-jobs and below."""
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import FileResponse
+
+from nearfirst.contracts.base import Contract
+from nearfirst.contracts.problems import InvalidInput
+from nearfirst.contracts.receipts import Receipt
+from nearfirst.contracts.runs import RunAccepted, RunKind
+from nearfirst.contracts.training import Checkpoint, MetricRow, TrainJob, TrainSpec
+from nearfirst.registry import records, runs
+from nearfirst.web.dependencies import (
+    Page,
+    PageDep,
+    ReadSession,
+    SettingsDep,
+    StoreDep,
+    WriteSession,
+    decode_cursor,
+    encode_cursor,
+    require_api_key,
+)
+from nearfirst_arrangement.runs_api import AcceptingDep, IdempotencyKey
+from nearfirst_arrangement.train_jobs import service
+
+router = APIRouter(prefix="/train-jobs", tags=["train-jobs"])
+
+
+class LogLine(Contract):
+    """A line that training printed."""
+
+    line: str
+    created_at: datetime
+
+
+@router.post("", status_code=202, dependencies=[Depends(require_api_key)])
+def create_train_job(
+    spec: TrainSpec,
+    session: WriteSession,
+    settings: SettingsDep,
+    accepting: AcceptingDep,
+    idempotency_key: IdempotencyKey = None,
+) -> RunAccepted:
+    """Train on an arrangement, in exactly its order. The arrangement may still be under way."""
+    row = service.create(session, spec, idempotency_key, settings)
+    return accepting.accept(session, row, "train-jobs")
+
+
+@router.get("")
+def list_train_jobs(session: ReadSession, page: PageDep) -> Page[TrainJob]:
+    """Jobs in the order of their creation."""
+    rows, following = records.list_runs(session, RunKind.TRAIN_JOB, page.after, page.limit)
+    return Page[TrainJob](items=[service.show(session, row) for row in rows], next_cursor=encode_cursor(following))
+
+
+@router.get("/{job_id}")
+def get_train_job(job_id: str, session: ReadSession) -> TrainJob:
+    """One job: its state, progress, and why it waits."""
+    return service.show(session, runs.get(session, job_id, RunKind.TRAIN_JOB))
+
+
+@router.get("/{job_id}/metrics")
+def list_metrics(
+    job_id: str,
+    session: ReadSession,
+    name: Annotated[str | None, Query(max_length=300)] = None,
+    cursor: Annotated[str | None, Query(max_length=500)] = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+) -> Page[MetricRow]:
+    """Measurements by step, then name; `?name=` keeps one."""
+    runs.get(session, job_id, RunKind.TRAIN_JOB)
+    items, following = records.list_metrics(session, job_id, name, _metrics_key(cursor), limit)
+    return Page[MetricRow](items=items, next_cursor=encode_cursor(following))
+
+
+def _metrics_key(cursor: str | None) -> tuple[int, str] | None:
+    match decode_cursor(cursor):
+        case None:
+            return None
+        case [int(step), str(name)]:
+            return step, name
+    raise InvalidInput(f"cursor: got {cursor!r}, wanted the next_cursor of an earlier page of this list")
+
+
+@router.get("/{job_id}/checkpoints")
+def list_checkpoints(job_id: str, session: ReadSession) -> Page[Checkpoint]:
+    """The job's complete checkpoints, by step."""
+    runs.get(session, job_id, RunKind.TRAIN_JOB)
+    return Page[Checkpoint](items=records.list_checkpoints(session, job_id))
+
+
+@router.get("/{job_id}/receipt")
+def get_receipt(job_id: str, session: ReadSession, store: StoreDep) -> Receipt:
+    """The order receipt, verified now against the arrangement's order."""
+    row = runs.get(session, job_id, RunKind.TRAIN_JOB)
+    return service.verified_receipt(row, service.order_artifact_of(session, row), store)
+
+
+@router.get("/{job_id}/consumed", response_class=FileResponse)
+def get_consumed(job_id: str, session: ReadSession, store: StoreDep) -> FileResponse:
+    """Training's own log: one line a step with the ids that it consumed, in order."""
+    artifact = service.consumed_artifact(runs.get(session, job_id, RunKind.TRAIN_JOB))
+    path = store.artifact_file(artifact, "consumed.jsonl")
+    return FileResponse(path, media_type="application/x-ndjson", filename=f"{job_id}.consumed.jsonl")
+
+
+@router.get("/{job_id}/logs")
+def list_logs(job_id: str, session: ReadSession, page: PageDep) -> Page[LogLine]:
+    """What training printed."""
+    runs.get(session, job_id, RunKind.TRAIN_JOB)
+    rows, following = records.list_logs(session, job_id, page.after, page.limit)
+    return Page[LogLine](
+        items=[LogLine(line=row.line, created_at=row.created_at) for row in rows],
+        next_cursor=encode_cursor(following),
+    )
+
+
+@router.post("/{job_id}/cancel", status_code=202, dependencies=[Depends(require_api_key)])
+def cancel_train_job(job_id: str, session: WriteSession, accepting: AcceptingDep) -> RunAccepted:
+    """End it: a queued one now, a running one as soon as its worker hears of it."""
+    row = runs.request_cancel(session, job_id, RunKind.TRAIN_JOB)
+    return accepting.accept(session, row, "train-jobs")
+
+
+@router.post("/{job_id}/resume", status_code=202, dependencies=[Depends(require_api_key)])
+def resume_train_job(job_id: str, session: WriteSession, accepting: AcceptingDep) -> RunAccepted:
+    """Queue a failed or cancelled job again; it goes on from its last state checkpoint."""
+    row = runs.requeue(session, job_id, RunKind.TRAIN_JOB)
+    return accepting.accept(session, row, "train-jobs")

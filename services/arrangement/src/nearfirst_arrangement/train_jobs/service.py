@@ -1,0 +1,146 @@
+"""Rules of train jobs: what a request must fit, why a job waits, whether its receipt holds."""
+
+import json
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from nearfirst.contracts.problems import InvalidModel, NotReady, OrderMismatch, StateConflict
+from nearfirst.contracts.receipts import Receipt, extend_receipt, receipt_genesis
+from nearfirst.contracts.runs import RunKind, RunState
+from nearfirst.contracts.training import TrainJob, TrainSpec
+from nearfirst.registry import records, runs
+from nearfirst.registry.models import RunRow
+from nearfirst.settings import Settings
+from nearfirst.store.artifacts import Store
+from nearfirst_arrangement.arrangements.service import artifact_of, progress_of
+from nearfirst_arrangement.models import is_folder, resolve_model
+
+_MODEL_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+
+
+def create(session: Session, spec: TrainSpec, idempotency_key: str | None, settings: Settings) -> RunRow:
+    """Queue a job behind its arrangement, or get the one that has this key.
+
+    Raises:
+        NotFound: no such arrangement or dataset.
+        StateConflict: the arrangement has failed or was cancelled.
+        PathNotAllowed, InvalidModel: the model's folder.
+        IdempotencyConflict: the key was used with another body.
+    """
+    depends_on = []
+    if spec.arrangement is not None:
+        arrangement = runs.get(session, spec.arrangement, RunKind.ARRANGEMENT)
+        if arrangement.state in (RunState.FAILED, RunState.CANCELLING, RunState.CANCELLED):
+            raise StateConflict(f"arrangement {arrangement.id} is {arrangement.state}: there is no order to train on")
+        depends_on.append(arrangement.id)
+    else:
+        assert spec.dataset is not None
+        records.get_dataset(session, spec.dataset)
+    if spec.evaluate is not None:
+        records.get_dataset(session, spec.evaluate.test.dataset)
+    name = resolve_model(spec.model.name_or_path, settings)
+    if is_folder(name) and spec.model.init == "pretrained":
+        _require_weights(name)
+    spec = spec.model_copy(update={"model": spec.model.model_copy(update={"name_or_path": name})})
+    row, _ = runs.create(
+        session,
+        RunKind.TRAIN_JOB,
+        spec.model_dump(mode="json"),
+        idempotency_key=idempotency_key,
+        depends_on=depends_on,
+    )
+    return row
+
+
+def _require_weights(folder: str) -> None:
+    from pathlib import Path
+
+    if not any((Path(folder) / name).is_file() for name in _MODEL_WEIGHTS):
+        raise InvalidModel(
+            f"model folder {folder!r} has no weights: wanted {' or '.join(_MODEL_WEIGHTS)}; "
+            "with `init: random` none are needed"
+        )
+
+
+def show(session: Session, row: RunRow) -> TrainJob:
+    """A run row as GET /train-jobs/{id} answers."""
+    is_queued = row.state == RunState.QUEUED
+    waits_for = runs.unfinished_dependencies(session, row.id) if is_queued else []
+    result = row.result or {}
+    return TrainJob(
+        id=row.id,
+        state=RunState(row.state),
+        progress=progress_of(row),
+        spec=TrainSpec.model_validate(row.spec),
+        receipt_head=(result.get("receipt") or {}).get("head"),
+        result=row.result,
+        error=row.error,
+        attempt=row.attempt,
+        waits_for=waits_for,
+        waits_because=_why_it_waits(session, row, waits_for) if is_queued else None,
+    )
+
+
+def _why_it_waits(session: Session, row: RunRow, waits_for: list[str]) -> str:
+    if waits_for:
+        return f"waits for {', '.join(waits_for)}"
+    ahead = session.execute(
+        select(func.count())
+        .select_from(RunRow)
+        .where(RunRow.kind == row.kind, RunRow.state == RunState.QUEUED, RunRow.seq < row.seq)
+    ).scalar_one()
+    running = session.execute(
+        select(func.count()).select_from(RunRow).where(RunRow.kind == row.kind, RunRow.state == RunState.RUNNING)
+    ).scalar_one()
+    return f"waits for a training worker: {running} running, {ahead} queued before it"
+
+
+def verified_receipt(row: RunRow, order_artifact: str | None, store: Store) -> Receipt:
+    """The receipt of a finished job, verified now: its chain is computed again from the order alone.
+
+    Args:
+        row: the job.
+        order_artifact: artifact of the arrangement that it trained on; None when it trained on a dataset as it is.
+        store: has the order and the job's own log.
+
+    Raises:
+        NotReady: the job hasn't succeeded.
+        OrderMismatch: the order doesn't give the head that training recorded.
+    """
+    receipt = Receipt.model_validate_json(store.artifact_file(artifact_of(row), "receipt.json").read_bytes())
+    path = store.artifact_file(order_artifact or artifact_of(row), "order.jsonl")
+    ids = [json.loads(line)["id"] for line in path.read_text().splitlines()]
+    head = planned_head(receipt, ids)
+    if head != receipt.head:
+        raise OrderMismatch(f"{row.id}: the order gives the head {head}, training recorded {receipt.head}")
+    return receipt
+
+
+def planned_head(receipt: Receipt, ids: list[str]) -> str:
+    """Head of the chain over `receipt.num_rows` rows of an order, repeated over epochs, in steps of the batch size."""
+    head = receipt_genesis(receipt.arrangement_digest)
+    size = receipt.global_batch_size
+    for step, start in enumerate(range(0, receipt.num_rows, size), start=1):
+        stop = min(start + size, receipt.num_rows)
+        head = extend_receipt(head, step, [ids[position % len(ids)] for position in range(start, stop)])
+    return head.hex()
+
+
+def order_artifact_of(session: Session, row: RunRow) -> str | None:
+    """The artifact of the arrangement that a job trains on; None without one."""
+    arrangement_id = row.spec.get("arrangement")
+    if arrangement_id is None:
+        return None
+    return artifact_of(runs.get(session, arrangement_id, RunKind.ARRANGEMENT))
+
+
+def consumed_artifact(row: RunRow) -> str:
+    """The artifact with the job's own log of ids.
+
+    Raises:
+        NotReady: the job hasn't succeeded.
+    """
+    if row.state != RunState.SUCCEEDED:
+        raise NotReady(f"{row.id} has no log of ids yet: it is {row.state}")
+    return artifact_of(row)

@@ -1,0 +1,174 @@
+"""`nearfirst up`: the whole suite on one machine, in one terminal.
+
+Processes: the API and one Celery worker for each installed service that has one (entry points `nearfirst.workers`), on
+SQLite, a folder as broker and a folder as store. Ctrl-C or SIGTERM ends them all; work in progress goes back to the
+queue and continues with the next `nearfirst up`.
+"""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import httpx
+import typer
+from rich.console import Console
+
+from nearfirst.contracts.problems import NearfirstError, StateConflict
+from nearfirst.settings import Settings
+
+_READY_S = 60.0
+_GRACE_S = 30.0
+_POLL_S = 0.2
+_MAX_RESTARTS = 5
+
+console = Console(stderr=True)
+
+
+def up(
+    home: Annotated[Path, typer.Option(help="Folder with everything that the suite keeps.")] = Path(".nearfirst"),
+    port: Annotated[int, typer.Option(help="Port of the API.", min=1, max=65535)] = 8000,
+    host: Annotated[str, typer.Option(help="Address of the API.")] = "127.0.0.1",
+    training_workers: Annotated[int, typer.Option(help="Jobs that train at the same time.", min=1, max=64)] = 1,
+    data_root: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder that requests may name files in, besides HOME/data and HOME/models."),
+    ] = None,
+) -> None:
+    """Run the API and all workers on this machine until Ctrl-C."""
+    from nearfirst.registry.migrate import upgrade
+
+    settings = Settings(home=home, data_roots=data_root or [])
+    for folder in (settings.home, *settings.allowed_roots, settings.runs_dir):
+        folder.mkdir(parents=True, exist_ok=True)
+    with _only_one(settings.home):
+        upgrade(settings.database_url)
+        suite = _Suite(settings, host, port, training_workers)
+        try:
+            suite.run()
+        finally:
+            suite.stop()
+
+
+@contextmanager
+def _only_one(home: Path) -> Iterator[None]:
+    """Refuse a second suite on the same home."""
+    with (home / "up.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StateConflict(f"another `nearfirst up` runs on {home}") from error
+        yield
+
+
+class _Suite:
+    """The processes of one `nearfirst up`."""
+
+    def __init__(self, settings: Settings, host: str, port: int, training_workers: int) -> None:
+        self._settings = settings
+        self._url = f"http://{host}:{port}"
+        self._stop_requested = False
+        self._num_restarts: Counter[str] = Counter()
+        # Several trainings at a time share the cores; left alone, each would start a thread for every core.
+        threads = max(1, (os.cpu_count() or 1) // training_workers)
+        self._threads = {"OMP_NUM_THREADS": str(threads)} if training_workers > 1 else {}
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._commands = {
+            "api": [
+                sys.executable, "-m", "uvicorn", "nearfirst_arrangement.app:make_app", "--factory",
+                "--host", host, "--port", str(port), "--timeout-graceful-shutdown", "2", "--log-level", "warning",
+            ]
+        }  # fmt: skip
+        for entry in entry_points(group="nearfirst.workers"):
+            for number in range(training_workers if entry.name == "training" else 1):
+                name = f"{entry.name}-{number}" if number else entry.name
+                self._commands[name] = [
+                    sys.executable, "-m", "celery", "-A", entry.value, "worker",
+                    "--hostname", f"{name}@%h", "--loglevel", "INFO", "--without-gossip", "--without-mingle",
+                ]  # fmt: skip
+
+    def run(self) -> None:
+        """Start everything and watch it until a signal comes.
+
+        Raises:
+            NearfirstError: a process ended by itself.
+        """
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._request_stop)
+        for name in self._commands:
+            self._start(name)
+        with console.status("starting"):
+            self._wait_until_ready()
+        if not self._stop_requested:
+            console.print(f"Nearfirst is up: {self._url} (home {self._settings.home}; Ctrl-C ends it)", highlight=False)
+        while not self._stop_requested:
+            self._check_alive()
+            time.sleep(_POLL_S)
+
+    def stop(self) -> None:
+        """End what runs: SIGTERM, then after a time SIGKILL. Workers put their runs back meanwhile."""
+        console.print("Stopping; work in progress goes back to the queue.")
+        for process in self._processes.values():
+            process.terminate()
+        deadline_s = time.monotonic() + _GRACE_S
+        for process in self._processes.values():
+            try:
+                process.wait(max(deadline_s - time.monotonic(), 0.1))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def _start(self, name: str) -> None:
+        log = self._settings.home / "logs" / f"{name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            # A session of its own: Ctrl-C reaches this process alone, which ends the others in order.
+            self._processes[name] = subprocess.Popen(
+                self._commands[name],
+                stdout=output,
+                stderr=output,
+                env=self._settings.as_environment() | self._threads,
+                start_new_session=True,
+            )
+
+    def _wait_until_ready(self) -> None:
+        give_up_s = time.monotonic() + _READY_S
+        while not self._stop_requested:
+            self._check_alive()
+            try:
+                if httpx.get(f"{self._url}/readyz", timeout=2).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            if time.monotonic() > give_up_s:
+                raise NearfirstError(f"the API isn't ready after {_READY_S:.0f} s; see {self._settings.home / 'logs'}")
+            time.sleep(_POLL_S)
+
+    def _check_alive(self) -> None:
+        """Start a worker again that was killed; its run is not lost.
+
+        Raises:
+            NearfirstError: the API ended, or a worker that was started again too often.
+        """
+        for name, process in list(self._processes.items()):
+            if process.poll() is None or self._stop_requested:
+                continue
+            self._num_restarts[name] += 1
+            log = self._settings.home / "logs" / f"{name}.log"
+            if name == "api" or self._num_restarts[name] > _MAX_RESTARTS:
+                tail = log.read_text(errors="replace").strip().splitlines()[-1:]
+                raise NearfirstError(f"{name} ended with code {process.returncode}; see {log}: {' '.join(tail)}")
+            console.print(f"{name} ended with code {process.returncode}; starting it again (log: {log})")
+            self._start(name)
+
+    def _request_stop(self, _number: int, _frame: FrameType | None) -> None:
+        self._stop_requested = True

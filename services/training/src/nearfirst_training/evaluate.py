@@ -1,0 +1,132 @@
+"""Test loss: per example the mean over its scored tokens, then the mean over examples.
+
+Legend: M test rows, S scored tokens of a batch.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nearfirst.contracts.arrangements import Fidelity
+from nearfirst.contracts.problems import NonFiniteLoss
+from nearfirst.contracts.training import MetricRow
+from nearfirst_training.data import TokenizedRows, collate
+from nearfirst_training.losses import precision_context, token_losses
+
+TOKENS_PER_BATCH = 8192
+"""Padded tokens in one forward pass; memory only, the result doesn't depend on it beyond rounding."""
+
+
+@dataclass(frozen=True)
+class TestLoss:
+    """One measurement of a test set."""
+
+    step: int
+    """Optimizer steps before it."""
+    loss: float
+    """Mean over examples, in nats per token."""
+    by_task: dict[str, float]
+    """Mean over the task's examples; tasks without any counted example are absent."""
+    example_losses_M: NDArray[np.float64]
+    """Per example; NaN where no token was scored."""
+    num_without_labels: int
+    """Examples whose labels were all cut off: left out (`corrected`) or counted as 0 (`paper`)."""
+
+    def metric_rows(self) -> list[MetricRow]:
+        """The measurement as metrics. Examples without a task's name count in `test_loss` alone."""
+        values = {"test_loss": self.loss, "test_examples_without_labels": float(self.num_without_labels)}
+        values |= {f"test_loss/{task}": self.by_task[task] for task in sorted(self.by_task) if task}
+        return [MetricRow(step=self.step, name=name, value=value) for name, value in values.items()]
+
+
+def evaluate_loss(
+    model: Any,
+    rows: TokenizedRows,
+    *,
+    step: int,
+    fidelity: Fidelity,
+    precision: Literal["fp32", "bf16"],
+    device: torch.device,
+) -> TestLoss:
+    """Measure the loss of test rows; the model's training mode is left as it was.
+
+    Args:
+        model: a transformers causal language model on `device`.
+        rows: M test rows, at least one of them with a scored token.
+        step: optimizer steps so far.
+        fidelity: what an example counts whose labels were all cut off: `paper` 0, `corrected` nothing.
+        precision: of the forward pass; losses are summed in fp64.
+        device: where the model is.
+
+    Raises:
+        NonFiniteLoss: the loss of an example isn't finite; the detail names the step and the examples.
+
+    Notes:
+        Rows are batched by length, longest first, so that little is padding.
+    """
+    was_training = model.training
+    model.eval()
+    sums_M = np.zeros(len(rows), dtype=np.float64)
+    with torch.inference_mode(), precision_context(precision, device):
+        for batch_rows in _batches_by_length(rows.lengths()):
+            batch = collate([rows.row(row) for row in batch_rows], device)
+            losses_S = token_losses(model, batch).double()
+            sums = torch.zeros(len(batch_rows), dtype=torch.float64, device=device)
+            sums_M[batch_rows] = sums.index_add_(0, batch.row_S, losses_S).cpu().numpy()
+    model.train(was_training)
+    num_scored_M = rows.num_scored()
+    means_M = np.divide(sums_M, num_scored_M, out=np.full(len(rows), np.nan), where=num_scored_M > 0)
+    _refuse_non_finite(means_M, num_scored_M > 0, rows.ids, step)
+    return summarize(means_M, np.array(rows.tasks), fidelity, step)
+
+
+def summarize(
+    example_losses_M: NDArray[np.float64], tasks_M: NDArray[np.str_], fidelity: Fidelity, step: int
+) -> TestLoss:
+    """Means over all examples and by task.
+
+    Args:
+        example_losses_M: (M,) mean token loss of each example, NaN where none was scored.
+        tasks_M: (M,) task of each example.
+        fidelity: `paper` counts NaN as 0, `corrected` leaves it out.
+        step: optimizer steps so far.
+    """
+    has_labels_M = ~np.isnan(example_losses_M)
+    counted_M = np.ones_like(has_labels_M) if fidelity is Fidelity.PAPER else has_labels_M
+    values_M = np.where(has_labels_M, example_losses_M, 0.0)
+    by_task = {
+        str(task): float(values_M[counted_M & (tasks_M == task)].mean()) for task in np.unique(tasks_M[counted_M])
+    }
+    return TestLoss(
+        step=step,
+        loss=float(values_M[counted_M].mean()),
+        by_task=by_task,
+        example_losses_M=example_losses_M,
+        num_without_labels=int(np.count_nonzero(~has_labels_M)),
+    )
+
+
+def _refuse_non_finite(
+    means_M: NDArray[np.float64], has_labels_M: NDArray[np.bool_], ids: Sequence[str], step: int
+) -> None:
+    """Refuse a measurement that no mean can be taken of."""
+    wrong = np.flatnonzero(has_labels_M & ~np.isfinite(means_M)).tolist()
+    if wrong:
+        shown = ", ".join(ids[row] for row in wrong[:10])
+        raise NonFiniteLoss(
+            f"step {step}: the test loss of {len(wrong)} of {len(ids)} examples isn't finite; the first are {shown}"
+        )
+
+
+def _batches_by_length(lengths_M: NDArray[np.int64]) -> Iterator[list[int]]:
+    """Rows grouped longest first (equal lengths by index), each group at most `TOKENS_PER_BATCH` padded tokens."""
+    order = np.argsort(-lengths_M, kind="stable").tolist()
+    start = 0
+    while start < len(order):
+        size = max(1, TOKENS_PER_BATCH // max(1, int(lengths_M[order[start]])))
+        yield order[start : start + size]
+        start += size

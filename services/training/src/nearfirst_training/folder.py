@@ -1,0 +1,130 @@
+"""The folder that a training job writes, and the logs in it.
+
+spec.json         what the weights depend on; a resumed run must have the same
+job.json          the job as it was asked for
+dataset.json      digest and size of the training dataset
+order.jsonl       the order that was trained on
+consumed.jsonl    one line a step: {"step": t, "ids": [...], "head": hex}
+metrics.jsonl     one line a measurement: {"step": t, "name": ..., "value": ...}
+receipt.json      contracts.receipts.Receipt; written last
+checkpoints/      see checkpoints.py
+"""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from nearfirst.contracts.problems import CorruptArtifact, InvalidInput, NotReady
+from nearfirst.contracts.receipts import Receipt
+from nearfirst.contracts.training import MetricRow
+
+_MADE_BEFORE_START = {"job.json"}
+"""Files that whoever starts a job may put into its folder."""
+
+
+class RunFolder:
+    """Paths and files of one training run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.spec = path / "spec.json"
+        self.job = path / "job.json"
+        self.dataset = path / "dataset.json"
+        self.order = path / "order.jsonl"
+        self.consumed = path / "consumed.jsonl"
+        self.metrics = path / "metrics.jsonl"
+        self.receipt = path / "receipt.json"
+        self.checkpoints = path / "checkpoints"
+
+    def refuse_when_used(self) -> None:
+        """Refuse to start a new run over an old one.
+
+        Raises:
+            InvalidInput: the folder has something in it, or is a file.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise InvalidInput(f"out: {self.path} is a file; a folder is wanted")
+        if self.path.is_dir() and {entry.name for entry in self.path.iterdir()} - _MADE_BEFORE_START:
+            raise InvalidInput(
+                f"out: folder {self.path} isn't empty; give another one, or resume the run that is in it"
+            )
+
+    def read_receipt(self) -> Receipt:
+        """The finished run's receipt.
+
+        Raises:
+            NotReady: there is none: the run hasn't finished.
+        """
+        if not self.receipt.is_file():
+            raise NotReady(f"{self.path} has no receipt.json: no training run has finished there")
+        return Receipt.model_validate_json(self.receipt.read_bytes())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a small JSON file so that a reader sees the old one or the new one, never a part."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+class JsonLog:
+    """A file of JSON lines that grows by whole lines, each of a step, in step order."""
+
+    def __init__(self, path: Path, *, keep_through: int | None) -> None:
+        """Open the log; keep its lines up to step `keep_through`, None: start an empty one."""
+        kept = [] if keep_through is None else [line for line in read_log(path) if line["step"] <= keep_through]
+        partial = path.with_name(path.name + ".partial")
+        with partial.open("w", encoding="utf-8") as file:
+            file.writelines(_line(entry) for entry in kept)
+        partial.replace(path)
+        self._file: IO[str] = path.open("a", encoding="utf-8")
+
+    def append(self, *entries: dict[str, Any]) -> None:
+        """Add lines and hand them to the system, so that a killed process loses none."""
+        self._file.writelines(_line(entry) for entry in entries)
+        self._file.flush()
+
+    def sync(self) -> None:
+        """Force the lines to the disk."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _line(entry: dict[str, Any]) -> str:
+    return json.dumps(entry, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def consumed_line(step: int, ids: Sequence[str], head: bytes) -> dict[str, Any]:
+    """One step's line of consumed.jsonl."""
+    return {"step": step, "ids": list(ids), "head": head.hex()}
+
+
+def metric_line(row: MetricRow) -> dict[str, Any]:
+    """One measurement's line of metrics.jsonl."""
+    return row.model_dump()
+
+
+def read_log(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a log; a last line without its end (the process was killed while writing it) is dropped.
+
+    Raises:
+        CorruptArtifact: a whole line isn't JSON; the detail names it.
+    """
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith("\n"):
+                return
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError as error:
+                raise CorruptArtifact(f"{path} line {number} isn't JSON: {error}") from error

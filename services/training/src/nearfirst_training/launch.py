@@ -1,0 +1,119 @@
+"""`python -m nearfirst_training.launch JOB.json`: one training job as a process of its own.
+
+stdout has one JSON object a line, and nothing else (what libraries print goes to stderr):
+
+    {"type": "progress", "done": 3, "total": 60, "unit": "steps"}
+    {"type": "metric", "step": 3, "name": "train_loss", "value": 7.1}
+    {"type": "checkpoint", "checkpoint": {contracts.training.Checkpoint}}
+    {"type": "log", "message": "..."}
+    {"type": "result", "result": {job.TrainResult}}                 exit 0
+    {"type": "error", "code": "invalid_model", "detail": "..."}     exit 2: the user's; 1: `internal_error`
+    {"type": "interrupted", "step": 3}                              exit 75: SIGTERM; a state checkpoint is saved
+
+On Linux the process is killed when the thread that started it ends, so that it never outlives its worker.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import IO, Any
+
+from nearfirst.contracts.problems import InvalidInput, NearfirstError
+from nearfirst.contracts.progress import Interrupted
+from nearfirst_training.events import CheckpointEvent, Event, LogEvent, MetricEvent
+from nearfirst_training.interrupt import StopRequest
+from nearfirst_training.job import read_job
+
+EXIT_INTERNAL_ERROR = 1
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 75
+"""EX_TEMPFAIL of sysexits.h: try again."""
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Reporter:
+    """Writes the protocol's lines."""
+
+    def __init__(self, stream: IO[str], stop_request: StopRequest) -> None:
+        self._stream = stream
+        self._stop_request = stop_request
+        self._step = 0
+
+    def write(self, kind: str, **fields: Any) -> None:
+        """Write one line."""
+        self._stream.write(json.dumps({"type": kind, **fields}, ensure_ascii=False) + "\n")
+        self._stream.flush()
+
+    def progress(self, done: int, total: int | None, unit: str) -> None:
+        """Report progress.
+
+        Raises:
+            Interrupted: SIGTERM came.
+        """
+        if unit == "steps":
+            self._step = done
+        self.write("progress", done=done, total=total, unit=unit)
+        self._stop_request.check()
+
+    def emit(self, event: Event) -> None:
+        """Report an event."""
+        match event:
+            case MetricEvent(row):
+                self.write("metric", **row.model_dump())
+            case CheckpointEvent(checkpoint):
+                self.write("checkpoint", checkpoint=checkpoint.model_dump(mode="json"))
+            case LogEvent(message):
+                self.write("log", message=message)
+
+    def interrupted(self) -> None:
+        """Report that the job ended early, after which step."""
+        self.write("interrupted", step=self._step)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the job of a file; returns the exit status."""
+    _die_with_parent()
+    stop_request = StopRequest()
+    stop_request.listen(signal.SIGTERM)
+    reporter = Reporter(_take_stdout(), stop_request)
+    try:
+        if len(arguments) != 1:
+            raise InvalidInput(f"wanted one argument, the job file; got {len(arguments)}")
+        job = read_job(Path(arguments[0]))
+        from nearfirst_training.loop import train  # seconds of imports, after SIGTERM is handled
+
+        result = train(job, emit=reporter.emit, progress=reporter.progress)
+    except Interrupted:
+        reporter.interrupted()
+        return EXIT_INTERRUPTED
+    except NearfirstError as error:
+        reporter.write("error", code=error.code, detail=error.detail)
+        return EXIT_USER_ERROR
+    except Exception as error:  # noqa: BLE001  (the parent process must hear of every failure)
+        traceback.print_exc()
+        reporter.write("error", code=NearfirstError.code, detail=f"{type(error).__name__}: {error}")
+        return EXIT_INTERNAL_ERROR
+    reporter.write("result", result=result.model_dump(mode="json"))
+    return 0
+
+
+def _take_stdout() -> IO[str]:
+    """Keep the real stdout for the protocol; whatever else writes to descriptor 1 writes to stderr from now on."""
+    stream = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return stream
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to send SIGKILL when the parent thread ends; nothing elsewhere."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,29 @@
+"""Token losses: the one forward pass that training and evaluation share."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+
+from nearfirst_training.data import MicroBatch
+
+
+def precision_context(precision: Literal["fp32", "bf16"], device: torch.device) -> AbstractContextManager[Any]:
+    """The autocast context of a precision: bf16 matrix products over fp32 weights, or nothing at all."""
+    return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+def token_losses(model: Any, batch: MicroBatch) -> torch.Tensor:
+    """Negative log-likelihood of each scored token, in nats.
+
+    Args:
+        model: a transformers causal language model.
+        batch: a padded micro-batch on the model's device.
+
+    Returns:
+        (S,) fp32, in the order of `batch.target_S`; the softmax is taken in fp32 whatever the autocast.
+    """
+    logits_bTV = model(input_ids=batch.input_ids_bT, use_cache=False).logits
+    logits_SV = logits_bTV.flatten(0, 1).index_select(0, batch.predictor_S).float()
+    return F.cross_entropy(logits_SV, batch.target_S, reduction="none")

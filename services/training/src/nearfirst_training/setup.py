@@ -1,0 +1,135 @@
+"""Everything that the loop works on, made from a job."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nearfirst.contracts.problems import InvalidInput, OrderMismatch
+from nearfirst.contracts.progress import ProgressCallback
+from nearfirst.contracts.training import CheckpointTier, TrainSettings
+from nearfirst_training.checkpoints import RunIdentity, list_checkpoints
+from nearfirst_training.data import OrderLoader, TokenizedRows, load_order, tokenize_rows
+from nearfirst_training.events import Emit
+from nearfirst_training.folder import RunFolder, read_log
+from nearfirst_training.job import TrainingJob
+from nearfirst_training.model import load_model
+from nearfirst_training.optimization import make_optimizer
+from nearfirst_training.plan import Plan, ReceiptChain
+from nearfirst_training.prepare import JobData, begin_folder, load_data, run_identity
+from nearfirst_training.provenance import spec_digest
+from nearfirst_training.recorder import Checkpointer, Recorder
+from nearfirst_training.state import Position, read_state
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that is ready to make steps."""
+
+    settings: TrainSettings
+    folder: RunFolder
+    plan: Plan
+    device: torch.device
+    model: Any
+    """A transformers causal language model with fp32 weights."""
+    optimizer: torch.optim.Optimizer
+    loader: OrderLoader
+    test_rows: TokenizedRows | None
+    evaluate_every: int
+    receipt: ReceiptChain
+    recorder: Recorder
+    checkpointer: Checkpointer
+    resumed_from: int | None
+    """Step of the state that the run goes on from; None: it is new."""
+
+    def close(self) -> None:
+        """Close the run's logs."""
+        self.recorder.close()
+
+
+def set_up(job: TrainingJob, device: torch.device, *, emit: Emit, progress: ProgressCallback) -> Run:
+    """Load data and model, tokenize, and make or take up the run folder. Raises as `loop.train` says."""
+    settings = job.settings
+    folder = RunFolder(Path(job.out))
+    if not job.resume:
+        folder.refuse_when_used()
+    data = load_data(job, progress)
+    model, tokenizer = load_model(settings.model, seed=settings.seed, max_length=settings.max_length, device=device)
+    optimizer = make_optimizer(model, settings.optimizer)
+    loader, train_rows = load_order(data.plan, data.train.examples, tokenizer, settings.max_length, progress=progress)
+    test_rows = _test_rows(data, tokenizer, settings.max_length, progress)
+    _refuse_without_labels(train_rows, "training", settings.max_length)
+
+    identity = run_identity(job, data, model)
+    begin_folder(folder, job, data, identity)
+    position = _restore(folder, model, optimizer) if job.resume else None
+    resumed_from = None if position is None else position.step
+    recorder = Recorder(folder, emit, resumed_from=resumed_from)
+    digests = RunIdentity(spec_digest(identity), data.plan.arrangement_digest, data.plan.dataset_digest)
+    for what, rows in (("training", train_rows), ("test", test_rows)):
+        if rows is not None and rows.num_truncated:
+            recorder.log(_truncation_remark(what, rows, settings.max_length))
+    return Run(
+        settings=settings,
+        folder=folder,
+        plan=data.plan,
+        device=device,
+        model=model,
+        optimizer=optimizer,
+        loader=loader,
+        test_rows=test_rows,
+        evaluate_every=job.evaluate_every,
+        receipt=_receipt_chain(folder, data.plan, position),
+        recorder=recorder,
+        checkpointer=Checkpointer(
+            folder, recorder, settings.checkpoint, digests, model=model, tokenizer=tokenizer, optimizer=optimizer
+        ),
+        resumed_from=resumed_from,
+    )
+
+
+def _test_rows(data: JobData, tokenizer: Any, max_length: int, progress: ProgressCallback) -> TokenizedRows | None:
+    if data.test is None:
+        return None
+    rows = tokenize_rows(data.test, tokenizer, max_length, total=len(data.test), progress=progress)
+    _refuse_without_labels(rows, "test", max_length)
+    return rows
+
+
+def _refuse_without_labels(rows: TokenizedRows, what: str, max_length: int) -> None:
+    if not rows.num_scored().any():
+        raise InvalidInput(f"max_length {max_length} cuts off the answer of every {what} row: no loss can be taken")
+
+
+def _truncation_remark(what: str, rows: TokenizedRows, max_length: int) -> str:
+    num_empty = int(np.count_nonzero(rows.num_scored() == 0))
+    return (
+        f"{rows.num_truncated} of {len(rows)} {what} rows are longer than {max_length} tokens and were cut; "
+        f"{num_empty} of them have no scored token left"
+    )
+
+
+def _restore(folder: RunFolder, model: Any, optimizer: torch.optim.Optimizer) -> Position | None:
+    """Take up the newest complete state; None when there is none."""
+    states = list_checkpoints(folder.checkpoints, CheckpointTier.STATE)
+    return read_state(states[-1], model, optimizer) if states else None
+
+
+def _receipt_chain(folder: RunFolder, plan: Plan, position: Position | None) -> ReceiptChain:
+    """The chain from its beginning, or from where the state and the log of consumed ids both are.
+
+    Raises:
+        OrderMismatch: the state's head isn't the plan's, or the log doesn't reach it.
+    """
+    if position is None or position.step == 0:
+        return ReceiptChain(plan)
+    lines = list(read_log(folder.consumed))
+    logged = (len(lines), lines[-1]["head"]) if lines else (0, None)
+    if logged != (position.step, position.receipt_head):
+        raise OrderMismatch(
+            f"step {position.step}: the state's receipt is {position.receipt_head}, {folder.consumed.name} ends after "
+            f"{logged[0]} steps with {logged[1]}"
+        )
+    return ReceiptChain(plan, step=position.step, head=bytes.fromhex(position.receipt_head))

@@ -1,0 +1,93 @@
+"""The `nearfirst` command: its own commands and those that the installed services contribute."""
+
+import sys
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from typing import Annotated, Any
+
+import typer
+
+from nearfirst.client.demo.command import demo
+from nearfirst.client.watch import watch
+from nearfirst.contracts.problems import NearfirstError
+
+COMMAND_GROUP = "nearfirst.commands"
+"""Entry points whose value is a plain function with typer annotations."""
+USER_ERROR = 2
+INTERRUPTED = 130
+DISTRIBUTIONS = (
+    "nearfirst",
+    "nearfirst-arrangement",
+    "nearfirst-embedding",
+    "nearfirst-training",
+    "nearfirst-generation",
+    "nearfirst-scoring",
+)
+
+
+def show_versions() -> None:
+    """Print the version of each installed part of Nearfirst."""
+    for name in DISTRIBUTIONS:
+        try:
+            typer.echo(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            typer.echo(f"{name} (not installed)")
+
+
+def build_app() -> typer.Typer:
+    """The command line with every command that is installed, in the order of their names."""
+    app = typer.Typer(
+        name="nearfirst",
+        help="Arrange instruction-tuning data for a test set, train in exactly that order, and prove it.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    commands: dict[str, Callable[..., Any]] = {"demo": demo, "version": show_versions, "watch": watch}
+    for entry in entry_points(group=COMMAND_GROUP):
+        commands.setdefault(entry.name, _load(entry))
+    for name in sorted(commands):
+        app.command(name)(commands[name])
+    return app
+
+
+def _load(entry: EntryPoint) -> Callable[..., Any]:
+    """The function of an entry point, or a command that says why there is none."""
+    try:
+        function: Callable[..., Any] = entry.load()
+    except Exception as error:  # noqa: BLE001  (whatever one package's import raises, the other commands must work)
+        return _unavailable(entry, error)
+    return function
+
+
+def _unavailable(entry: EntryPoint, error: Exception) -> Callable[..., Any]:
+    distribution = entry.dist.name if entry.dist else entry.module
+    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+
+    def unavailable(arguments: Annotated[list[str] | None, typer.Argument(hidden=True)] = None) -> None:
+        raise NearfirstError(
+            f"`{entry.name}` can't be loaded from {distribution} ({reason}); "
+            f"`pip install {distribution}` installs what it needs"
+        )
+
+    unavailable.__doc__ = f"(unavailable: {reason})"
+    return unavailable
+
+
+def report_error(error: NearfirstError) -> None:
+    """Print an error and its field problems to stderr."""
+    typer.echo(f"error: {error.detail}", err=True)
+    for problem in error.errors:
+        typer.echo(f"  {problem.field}: got {problem.got!r}, wanted {problem.wanted}", err=True)
+
+
+def main() -> None:
+    """Run the command line; exits 2 on a user's error and 130 when interrupted."""
+    try:
+        build_app()()
+    except NearfirstError as error:
+        report_error(error)
+        sys.exit(USER_ERROR)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

@@ -1,0 +1,88 @@
+"""What the generation service promises: verified weight swaps, and text that names the weights it came from.
+
+The service answers OpenAI's `/v1/completions` and `/v1/chat/completions`, and `/weights`: GET tells which checkpoint is
+loaded (`WeightInfo`), POST loads another one (`WeightSwapRequest` -> `WeightSwapResult`).
+"""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from nearfirst.contracts.base import Contract
+
+WeightVersion = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+"""Names loaded weights: `{train job id}/step-{step}`, or a model's name and revision before any swap."""
+Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+
+class WeightSwapRequest(Contract):
+    """The body of POST /weights: load this checkpoint in place of the one that is loaded.
+
+    Requests in flight end on the old weights before the swap; those that arrive meanwhile wait for the new ones. A
+    checkpoint whose configuration or tensors don't fit the running model is refused with `invalid_model` before any
+    weight is touched, and the old weights stay loaded.
+    """
+
+    path: str = Field(min_length=1)
+    """The checkpoint's folder, under the server's allowed root."""
+    version: WeightVersion
+    """What to call it from now on."""
+    digest: Digest
+    """sha256 of the checkpoint's manifest (`Checkpoint.digest`); other bytes are refused."""
+
+
+class WeightInfo(Contract):
+    """GET /weights: what is loaded."""
+
+    version: WeightVersion
+    digest: Digest
+    path: str
+    loaded_at: datetime
+    num_swaps: int = Field(ge=0)
+    """Swaps since the engine started."""
+
+
+class CanaryCheck(Contract):
+    """A greedy answer right after the swap, which shows that the engine still speaks."""
+
+    prompt: str
+    completion: str
+    num_tokens: int = Field(ge=1)
+
+
+class WeightSwapResult(Contract):
+    """The answer to POST /weights, once requests are served again."""
+
+    previous: WeightVersion
+    loaded: WeightInfo
+    canary: CanaryCheck
+    paused_s: float = Field(ge=0)
+    """How long new requests waited."""
+
+
+class GenerationSettings(Contract):
+    """How text is generated (DESIGN section 7): greedy unless said otherwise."""
+
+    temperature: float = Field(default=0.0, ge=0)
+    max_new_tokens: int = Field(default=128, ge=1)
+    repetition_penalty: float = Field(default=1.0, gt=0)
+    """Above 1: tokens that already came are less likely. The paper's code has 1.2."""
+    seed: int | None = Field(default=None, ge=0, lt=2**63)
+    """Wanted for repeatable sampling; greedy generation needs none."""
+
+
+class GeneratedRow(Contract):
+    """The text that one checkpoint wrote for one test example."""
+
+    index: int = Field(ge=0)
+    """The example's index in the test dataset."""
+    id: str
+    task: str
+    weight_version: WeightVersion
+    """Which weights wrote every token of it; a row is never a mixture."""
+    weight_digest: Digest
+    completion: str
+    num_tokens: int = Field(ge=0)
+    finish_reason: Literal["stop", "length"]
+    """`stop`: the model ended it; `length`: `max_new_tokens` did."""

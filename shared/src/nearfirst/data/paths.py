@@ -1,0 +1,34 @@
+"""Which of a server's paths a user may name."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from nearfirst.contracts.problems import PathNotAllowed
+
+
+def resolve_under_root(path: str, roots: Sequence[Path]) -> Path:
+    """The absolute path of a file or folder that a user named, checked to be inside an allowed root.
+
+    `..` and symbolic links are resolved first, in the path and in the roots. A relative path is taken from each root in
+    turn: the first root that has it wins, and the first root when none has. Whether the file exists is not checked.
+
+    Raises:
+        PathNotAllowed: the path leaves every root, or no root is configured; the detail says nothing about what
+            is outside.
+
+    Notes: a link that is changed between this check and the reading is not caught; roots are folders whose contents
+        the operator controls.
+    """
+    if not roots:
+        raise PathNotAllowed(f"path {path!r} is not allowed: this server has no folder that paths may name")
+    try:
+        inside = [
+            candidate
+            for root in (root.resolve() for root in roots)
+            if (candidate := (root / path).resolve()).is_relative_to(root)
+        ]
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links; a null byte
+        raise PathNotAllowed(f"path {path!r} is not allowed: it can't be resolved") from error
+    if not inside:
+        raise PathNotAllowed(f"path {path!r} is not allowed: it leads outside the allowed folders")
+    return next((candidate for candidate in inside if candidate.exists()), inside[0])

@@ -1,0 +1,52 @@
+"""The sweeper: a thread that finds what lost messages and lost workers left behind.
+
+Every API and worker process has one. Its decisions are compare-and-sets, so any number of them agree.
+"""
+
+import logging
+import threading
+
+from celery import Celery
+from sqlalchemy.exc import SQLAlchemyError
+
+from nearfirst.queue.app import send
+from nearfirst.registry.database import Database
+from nearfirst.registry.sweep import fail_orphans, recover_lost_leases, take_deliveries
+from nearfirst.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class Sweeper(threading.Thread):
+    """Sweeps until `stop` is called."""
+
+    def __init__(self, database: Database, app: Celery, settings: Settings) -> None:
+        """Doesn't start yet: call `start`."""
+        super().__init__(name="sweeper", daemon=True)
+        self._database = database
+        self._app = app
+        self._settings = settings
+        self._stopped = threading.Event()
+
+    def run(self) -> None:
+        """Sweep every `sweep_s` seconds; a registry that is away is tried again."""
+        while not self._stopped.wait(self._settings.sweep_s):
+            try:
+                self.sweep()
+            except SQLAlchemyError as error:
+                log.warning("registry not reached, sweeping again in %s s: %s", self._settings.sweep_s, error)
+
+    def sweep(self) -> None:
+        """Recover lost leases, fail what can never start, send what is due: once."""
+        with self._database.write() as session:
+            for run_id in recover_lost_leases(session, self._settings.max_lost_leases):
+                log.warning("%s: its lease ran out", run_id)
+            fail_orphans(session)
+            deliveries = take_deliveries(session, self._settings.redeliver_s)
+        send(self._app, deliveries)
+
+    def stop(self) -> None:
+        """End the thread; returns when it has ended."""
+        self._stopped.set()
+        if self.is_alive():
+            self.join()

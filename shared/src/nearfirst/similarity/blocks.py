@@ -1,0 +1,57 @@
+"""How a product of N train rows and M test rows is cut up so that it fits a memory budget."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+DEFAULT_MEMORY_BUDGET_BYTES = 2**30
+
+MAX_TEST_BLOCK = 2048
+"""Columns of a block: float64 sums over so many multiples of the similarity quantum are exact (40 + 11 < 53 bits)."""
+
+_MAX_CELLS = 2**20
+"""Similarities in a block: larger blocks make no product faster and leave the processor's caches."""
+
+_BYTES_PER_CELL = 48
+"""Two float64 products, and in the candidate lists a copy, its partition and masks."""
+_BYTES_PER_COMPONENT = 24
+"""Two float64 parts and a temporary."""
+
+
+class BlockShape(NamedTuple):
+    """Rows of a block on both sides."""
+
+    train: int
+    test: int
+
+
+def block_shape(num_train: int, num_test: int, num_dimensions: int, memory_budget_bytes: int) -> BlockShape:
+    """The block that is worked on at a time.
+
+    Args:
+        num_train: rows of the train side.
+        num_test: rows of the test side.
+        num_dimensions: D.
+        memory_budget_bytes: what a block and its temporaries may take; a budget below one row's need gives blocks of
+            one row.
+
+    Returns:
+        At least (1, 1). Results never depend on it.
+    """
+    test = max(1, min(num_test, MAX_TEST_BLOCK))
+    train = max(1, min(num_train, _MAX_CELLS // test))
+    while _block_bytes(train, test, num_dimensions) > memory_budget_bytes and max(train, test) > 1:
+        if train >= test:
+            train = (train + 1) // 2
+        else:
+            test = (test + 1) // 2
+    return BlockShape(train, test)
+
+
+def spans(length: int, step: int) -> Iterator[slice]:
+    """Consecutive slices of at most `step` that cover `range(length)`."""
+    for start in range(0, length, step):
+        yield slice(start, min(start + step, length))
+
+
+def _block_bytes(train: int, test: int, num_dimensions: int) -> int:
+    return _BYTES_PER_CELL * train * test + _BYTES_PER_COMPONENT * (train + test) * num_dimensions

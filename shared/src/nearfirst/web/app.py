@@ -1,0 +1,129 @@
+"""`create_app`: a FastAPI application with the suite's manners."""
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
+
+from nearfirst import __version__
+from nearfirst.contracts.problems import InvalidInput, NearfirstError, Problem, field_problems
+from nearfirst.settings import Settings
+from nearfirst.web.limits import BodyLimit
+from nearfirst.web.metrics import RequestMetrics
+from nearfirst.web.problems import ProblemResponse, problem_response
+
+log = logging.getLogger(__name__)
+
+ReadinessCheck = Callable[[], None]
+"""Raises NearfirstError, or whatever the dependency raises, when the service can't work."""
+
+
+def create_app(
+    title: str,
+    settings: Settings,
+    *,
+    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None,
+    readiness: ReadinessCheck | None = None,
+    upload_paths: frozenset[str] = frozenset(),
+) -> FastAPI:
+    """An application with problem+json errors, body limits, probes and metrics; routers are added by the service.
+
+    Args:
+        title: the service, for the OpenAPI document.
+        settings: limits and keys.
+        lifespan: FastAPI's.
+        readiness: asked by GET /readyz.
+        upload_paths: paths whose bodies may be `max_upload_bytes` instead of `max_body_bytes`.
+    """
+    # The interactive pages load scripts from a foreign host; the document itself is at /openapi.json.
+    app = FastAPI(
+        title=title,
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        responses={"default": {"model": Problem, "description": "An error, as application/problem+json"}},
+    )
+    app.state.settings = settings
+    registry = CollectorRegistry()
+    app.add_middleware(
+        _middleware(BodyLimit),
+        limit_bytes=settings.max_body_bytes,
+        upload_limit_bytes=settings.max_upload_bytes,
+        upload_paths=upload_paths,
+    )
+    app.add_middleware(
+        _middleware(RequestMetrics),
+        requests=Counter("nearfirst_http_requests", "Requests", ["method", "route", "status"], registry=registry),
+        seconds=Histogram("nearfirst_http_request_seconds", "Time to answer", ["method", "route"], registry=registry),
+    )
+    app.add_exception_handler(NearfirstError, _on_nearfirst_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(Exception, _on_exception)
+    app.include_router(_probes(registry, readiness))
+    return app
+
+
+def _middleware(kind: type) -> Any:
+    """Starlette's factory type can't be told the keyword arguments of an ASGI class."""
+    factory: Callable[..., ASGIApp] = kind
+    return factory
+
+
+def _probes(registry: CollectorRegistry, readiness: ReadinessCheck | None) -> APIRouter:
+    router = APIRouter(tags=["probes"])
+
+    @router.get("/healthz")
+    def healthz() -> dict[str, str]:
+        """The process answers."""
+        return {"status": "ok", "version": __version__}
+
+    @router.get("/readyz")
+    def readyz() -> Response:
+        """The process can work: what it depends on answers."""
+        try:
+            if readiness is not None:
+                readiness()
+        except Exception as error:  # noqa: BLE001  (whatever the dependency raises means: not ready)
+            problem = Problem(title="Not ready", status=503, code="not_ready", detail=str(error))
+            return ProblemResponse(problem.model_dump(mode="json"), status_code=503)
+        return JSONResponse({"status": "ready"})
+
+    @router.get("/metrics", response_class=PlainTextResponse)
+    def metrics() -> Response:
+        """Prometheus."""
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    return router
+
+
+async def _on_nearfirst_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, NearfirstError)
+    return problem_response(error)
+
+
+async def _on_validation_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    problems = field_problems(error.errors())
+    detail = "; ".join(f"{p.field}: {p.wanted}" for p in problems)
+    return problem_response(InvalidInput(detail, errors=problems))
+
+
+async def _on_http_exception(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+    problem = Problem(title=str(error.detail), status=error.status_code, code=code, detail=str(error.detail))
+    return ProblemResponse(problem.model_dump(mode="json"), status_code=error.status_code, headers=error.headers)
+
+
+async def _on_exception(_request: Request, error: Exception) -> Response:
+    log.error("unexpected error", exc_info=error)
+    return problem_response(NearfirstError("an unexpected error; the service's log has it"))

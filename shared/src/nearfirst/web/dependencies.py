@@ -1,0 +1,116 @@
+"""What endpoints ask for: sessions, the store, an API key, a page."""
+
+import base64
+import binascii
+import hmac
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any, Generic, TypeVar
+
+from fastapi import Depends, Header, Query, Request
+from sqlalchemy.orm import Session
+
+from nearfirst.contracts.base import Contract
+from nearfirst.contracts.problems import InvalidInput, Unauthorized
+from nearfirst.registry.database import Database
+from nearfirst.settings import Settings
+from nearfirst.store.artifacts import Store
+
+T = TypeVar("T")
+
+
+def _settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+def _store(request: Request) -> Store:
+    store: Store = request.app.state.store
+    return store
+
+
+def _database(request: Request) -> Database:
+    database: Database = request.app.state.database
+    return database
+
+
+SettingsDep = Annotated[Settings, Depends(_settings)]
+StoreDep = Annotated[Store, Depends(_store)]
+DatabaseDep = Annotated[Database, Depends(_database)]
+
+
+def _read_session(database: DatabaseDep) -> Iterator[Session]:
+    with database.read() as session:
+        yield session
+
+
+def _write_session(database: DatabaseDep) -> Iterator[Session]:
+    with database.write() as session:
+        yield session
+
+
+# scope="function": the transaction commits before the response goes out. The default scope commits after it, and a
+# client that reads right after its 202 would find nothing.
+ReadSession = Annotated[Session, Depends(_read_session, scope="function")]
+WriteSession = Annotated[Session, Depends(_write_session, scope="function")]
+
+
+def require_api_key(settings: SettingsDep, authorization: Annotated[str | None, Header()] = None) -> None:
+    """Refuse a request without one of the configured keys, as `Authorization: Bearer KEY`.
+
+    Raises:
+        Unauthorized: keys are configured and none of them came.
+    """
+    if not settings.api_keys:
+        return
+    scheme, _, given = (authorization or "").partition(" ")
+    if scheme.lower() == "bearer":
+        for key in settings.api_keys:
+            if hmac.compare_digest(key.get_secret_value().encode(), given.strip().encode()):
+                return
+    raise Unauthorized("this needs an API key: send the header `Authorization: Bearer KEY`")
+
+
+class Page(Contract, Generic[T]):
+    """One page of a list."""
+
+    items: list[T]
+    next_cursor: str | None = None
+    """Ask for `?cursor=` this; null on the last page."""
+
+
+def encode_cursor(key: Any) -> str | None:
+    """A keyset as an opaque string; None stays None."""
+    return None if key is None else base64.urlsafe_b64encode(json.dumps(key).encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str | None) -> Any:
+    """What `encode_cursor` was given; None stays None.
+
+    Raises:
+        InvalidInput: this isn't a cursor of ours.
+    """
+    if cursor is None:
+        return None
+    try:
+        return json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (binascii.Error, ValueError) as error:
+        raise InvalidInput(f"cursor: got {cursor!r}, wanted the next_cursor of an earlier page") from error
+
+
+class PageQuery:
+    """`?cursor=&limit=` of a list whose keyset is one number."""
+
+    def __init__(
+        self,
+        cursor: Annotated[str | None, Query(max_length=500)] = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    ) -> None:
+        key = decode_cursor(cursor)
+        if key is not None and not isinstance(key, int):
+            raise InvalidInput(f"cursor: got {cursor!r}, wanted the next_cursor of an earlier page of this list")
+        self.after: int = key or 0
+        self.limit = limit
+
+
+PageDep = Annotated[PageQuery, Depends()]

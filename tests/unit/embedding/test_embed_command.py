@@ -1,0 +1,88 @@
+"""`nearfirst embed` on files."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from nearfirst.contracts.arrangements import Representation
+from nearfirst.contracts.problems import InvalidDataset, InvalidInput, InvalidModel
+from nearfirst.data.dataset import load_dataset
+from nearfirst_embedding.cli import embed
+from nearfirst_embedding.encoder import encode_texts, encoder_key, load_encoder
+
+
+@pytest.fixture
+def dataset_file(tmp_path: Path, words: list[str]) -> Path:
+    path = tmp_path / "data.jsonl"
+    rows = [
+        {"id": f"r{i}", "task": "t", "prompt": " ".join(words[i : i + 2 * i + 1]), "completion": words[-1 - i]}
+        for i in range(12)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def run_embed(*arguments: str) -> Result:
+    app = typer.Typer()
+    app.command()(embed)
+    return CliRunner().invoke(app, arguments)
+
+
+def test_vectors_and_their_description_are_written(dataset_file: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "X.npy"
+    result = run_embed("--data", str(dataset_file), "--model", str(tiny_encoder), "--out", str(out))
+    assert result.exit_code == 0, result.output
+    rows = [json.loads(line) for line in dataset_file.read_text().splitlines()]
+    representation = Representation(model=str(tiny_encoder))
+    expected = encode_texts(representation, [f"{row['prompt']} {row['completion']}" for row in rows])
+    vectors = np.load(out)
+    assert vectors.dtype == np.float32
+    assert np.array_equal(vectors, expected)
+    assert json.loads((tmp_path / "X.npy.json").read_text()) == {
+        "encoder": encoder_key(representation, load_encoder(representation).files.digest),
+        "num_rows": 12,
+        "dimensions": 32,
+        "dataset_digest": load_dataset(dataset_file).digest,
+        "truncated": sum(len(row["prompt"].split()) + 1 + 2 > 16 for row in rows),
+    }
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["X.npy", "X.npy.json", "data.jsonl"]
+
+
+def test_the_text_rule_decides_what_is_embedded(dataset_file: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+    for rule in ("first_turn", "instruction"):
+        out = tmp_path / f"{rule}.npy"
+        run_embed("--data", str(dataset_file), "--model", str(tiny_encoder), "--text", rule, "--out", str(out))
+    assert not np.array_equal(np.load(tmp_path / "first_turn.npy"), np.load(tmp_path / "instruction.npy"))
+    assert "text=instruction" in json.loads((tmp_path / "instruction.npy.json").read_text())["encoder"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"--out": "X.bin"}, InvalidInput, "wanted a name that ends in .npy"),
+        ({"--out": "missing/X.npy"}, InvalidInput, "wanted it in a folder that exists"),
+        ({"--model": "./no-model"}, InvalidModel, "no such folder"),
+        ({"--data": "bad.jsonl"}, InvalidDataset, "line 2"),
+    ],
+)
+def test_bad_input_is_refused_and_leaves_nothing(
+    dataset_file: Path,
+    tiny_encoder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changed: dict[str, str],
+    error: type[Exception],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    good_row = dataset_file.read_text().splitlines()[0]
+    Path("bad.jsonl").write_text(f"{good_row}\nnot json\n")
+    arguments = {"--data": str(dataset_file), "--model": str(tiny_encoder), "--out": "X.npy"} | changed
+    result = run_embed(*(part for pair in arguments.items() for part in pair))
+    assert isinstance(result.exception, error)
+    assert message in str(result.exception)
+    assert not list(tmp_path.glob("X*"))
