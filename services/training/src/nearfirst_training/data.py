@@ -104,14 +104,14 @@ class MicroBatch:
     No attention mask: under causal attention no real token comes after a pad, so none sees one.
     """
 
-    input_ids_bT: torch.Tensor
-    """int64."""
-    predictor_S: torch.Tensor
-    """int64: place in the flattened (b*T) batch of the token that each scored token is predicted from."""
-    target_S: torch.Tensor
-    """int64: the scored tokens."""
-    row_S: torch.Tensor
-    """int64: row of the batch that each scored token belongs to."""
+    input_ids: torch.Tensor
+    """(b, T) int64."""
+    predictors: torch.Tensor
+    """(S,) int64: place in the flattened (b*T) batch of the token that each scored token is predicted from."""
+    targets: torch.Tensor
+    """(S,) int64: the scored tokens."""
+    rows: torch.Tensor
+    """(S,) int64: row of the batch that each scored token belongs to."""
 
 
 def collate(rows: Sequence[tuple[NDArray[np.int32], NDArray[np.int32]]], device: torch.device) -> MicroBatch:
@@ -127,10 +127,10 @@ def collate(rows: Sequence[tuple[NDArray[np.int32], NDArray[np.int32]]], device:
         labels_bT[number, 1 : len(labels)] = labels[1:]
     row_S, column_S = np.nonzero(labels_bT != UNSCORED)
     return MicroBatch(
-        input_ids_bT=torch.from_numpy(input_ids_bT).to(device),
-        predictor_S=torch.from_numpy(row_S * width + column_S - 1).to(device),
-        target_S=torch.from_numpy(labels_bT[row_S, column_S]).to(device),
-        row_S=torch.from_numpy(row_S).to(device),
+        input_ids=torch.from_numpy(input_ids_bT).to(device),
+        predictors=torch.from_numpy(row_S * width + column_S - 1).to(device),
+        targets=torch.from_numpy(labels_bT[row_S, column_S]).to(device),
+        rows=torch.from_numpy(row_S).to(device),
     )
 
 
@@ -180,7 +180,7 @@ def load_order(
     Returns:
         The loader and the tokenized rows (those of the order's first `plan.num_rows` positions, each dataset row once).
     """
-    consumed_N = plan.index_N[: plan.num_rows]
+    consumed_N = plan.index[: plan.num_rows]
     rows_R, slot_N = np.unique(consumed_N, return_inverse=True)
     tokenized = tokenize_rows(
         (examples[row] for row in rows_R.tolist()), tokenizer, max_length, total=len(rows_R), progress=progress

@@ -31,8 +31,8 @@ class TestLoss:
     """Mean over examples, in nats per token."""
     by_task: dict[str, float]
     """Mean over the task's examples; tasks without any counted example are absent."""
-    example_losses_M: NDArray[np.float64]
-    """Per example; NaN where no token was scored."""
+    example_losses: NDArray[np.float64]
+    """(M,) per example; NaN where no token was scored."""
     num_without_labels: int
     """Examples whose labels were all cut off: left out (`corrected`) or counted as 0 (`paper`)."""
 
@@ -76,7 +76,7 @@ def evaluate_loss(
             batch = collate([rows.row(row) for row in batch_rows], device)
             losses_S = token_losses(model, batch).double()
             sums = torch.zeros(len(batch_rows), dtype=torch.float64, device=device)
-            sums_M[batch_rows] = sums.index_add_(0, batch.row_S, losses_S).cpu().numpy()
+            sums_M[batch_rows] = sums.index_add_(0, batch.rows, losses_S).cpu().numpy()
     model.train(was_training)
     num_scored_M = rows.num_scored()
     means_M = np.divide(sums_M, num_scored_M, out=np.full(len(rows), np.nan), where=num_scored_M > 0)
@@ -105,7 +105,7 @@ def summarize(
         step=step,
         loss=float(values_M[counted_M].mean()),
         by_task=by_task,
-        example_losses_M=example_losses_M,
+        example_losses=example_losses_M,
         num_without_labels=int(np.count_nonzero(~has_labels_M)),
     )
 

@@ -30,7 +30,8 @@ def train(job: TrainingJob, *, emit: Emit = ignore_event, progress: ProgressCall
         job: what to train on what, and where to write (folder.py lists the files).
         emit: told of measurements, checkpoints and remarks as they come.
         progress: told of rows while data are read, and of steps after each step. When it raises `Interrupted` between
-            steps, a state checkpoint is saved before that goes on to the caller; any other exception ends the run at once.
+            steps, a state checkpoint is saved before that goes on to the caller; any other exception ends the run at
+            once.
 
     Returns:
         What was done; `receipt.json` is in the folder then.
@@ -112,12 +113,12 @@ def accumulate_gradients(
         has no scored token.
     """
     micro_batches = batch.micro_batches(settings.micro_batch_size, device)
-    num_scored = sum(len(micro_batch.target_S) for micro_batch in micro_batches)
+    num_scored = sum(len(micro_batch.targets) for micro_batch in micro_batches)
     if num_scored == 0:
         return None
     step_loss = torch.zeros((), device=device)
     for micro_batch in micro_batches:
-        if len(micro_batch.target_S) == 0:
+        if len(micro_batch.targets) == 0:
             continue
         with precision_context(settings.precision, device):
             losses_S = token_losses(model, micro_batch)

@@ -4,7 +4,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
+from torch.nn.functional import cross_entropy
 
 from nearfirst_training.data import MicroBatch
 
@@ -22,8 +22,8 @@ def token_losses(model: Any, batch: MicroBatch) -> torch.Tensor:
         batch: a padded micro-batch on the model's device.
 
     Returns:
-        (S,) fp32, in the order of `batch.target_S`; the softmax is taken in fp32 whatever the autocast.
+        (S,) fp32, in the order of `batch.targets`; the softmax is taken in fp32 whatever the autocast.
     """
-    logits_bTV = model(input_ids=batch.input_ids_bT, use_cache=False).logits
-    logits_SV = logits_bTV.flatten(0, 1).index_select(0, batch.predictor_S).float()
-    return F.cross_entropy(logits_SV, batch.target_S, reduction="none")
+    logits_bTV = model(input_ids=batch.input_ids, use_cache=False).logits
+    logits_SV = logits_bTV.flatten(0, 1).index_select(0, batch.predictors).float()
+    return cross_entropy(logits_SV, batch.targets, reduction="none")

@@ -28,8 +28,8 @@ def load_model(spec: ModelSpec, *, seed: int, max_length: int, device: torch.dev
 
     Raises:
         InvalidModel: the folder lacks weights, a configuration or a tokenizer, has pickled weights only, needs remote
-            code or isn't a causal language model; a weight is missing or of another shape; the tokenizer has more tokens
-            than the model; `max_length` is above what the model takes.
+            code or isn't a causal language model; a weight is missing or of another shape; the tokenizer has more
+            tokens than the model; `max_length` is above what the model takes.
     """
     folder = Path(spec.name_or_path)
     if folder.is_dir():

@@ -22,10 +22,10 @@ class Plan:
 
     dataset_digest: str
     arrangement_digest: str
-    index_N: NDArray[np.int64]
-    """Row in the training dataset of each position of the order."""
+    index: NDArray[np.int64]
+    """(N,) row in the training dataset of each position of the order."""
     ids: Sequence[str]
-    """Example id of each position of the order: what the receipt is checked against."""
+    """(N,) example id of each position of the order: what the receipt is checked against."""
     batch_size: int
     num_rows: int
     """Rows to consume over all epochs."""

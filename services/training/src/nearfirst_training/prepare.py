@@ -88,7 +88,7 @@ def make_plan(job: TrainingJob, train: LoadedDataset) -> Plan:
     return Plan(
         dataset_digest=train.digest,
         arrangement_digest=digest,
-        index_N=index,
+        index=index,
         ids=ids,
         batch_size=batch_size,
         num_rows=rows_to_consume(len(ids), job.settings),

@@ -28,8 +28,8 @@ class Verification:
 def verify_run(path: Path) -> Verification:
     """Check that a finished run consumed its order, step by step.
 
-    The receipt's chain is computed from order.jsonl and compared with consumed.jsonl at each step, with receipt.json, and
-    with the head in each checkpoint's manifest. No model or dataset is read.
+    The receipt's chain is computed from order.jsonl and compared with consumed.jsonl at each step, with receipt.json,
+    and with the head in each checkpoint's manifest. No model or dataset is read.
 
     Args:
         path: the folder that training wrote.
@@ -48,7 +48,7 @@ def verify_run(path: Path) -> Verification:
     plan = Plan(
         dataset_digest=receipt.dataset_digest,
         arrangement_digest=receipt.arrangement_digest,
-        index_N=np.arange(len(ids), dtype=np.int64),
+        index=np.arange(len(ids), dtype=np.int64),
         ids=ids,
         batch_size=settings.global_batch_size,
         num_rows=rows_to_consume(len(ids), settings),

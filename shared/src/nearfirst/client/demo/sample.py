@@ -1,6 +1,7 @@
 """A small, seeded sample of a dataset: training rows, and rows of tasks that training does not see."""
 
 import hashlib
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ class Sampling:
     train_tasks: int
     """Most training tasks."""
     rows_per_task: int
-    """Most rows of a training task; more when there are fewer than `train_tasks` tasks, to the same number in total."""
+    """Most rows of a training task; more when small or few tasks give fewer than `train_tasks` times this in total."""
     test_rows_per_task: int
     """Most rows of a test task; more when that gives fewer than `MIN_TEST_ROWS` in total."""
     max_chars: int
@@ -59,12 +60,10 @@ def draw_sample(examples: Sequence[Example], sampling: Sampling) -> Sample:
             )
     chosen_tasks = _draw({example.task for example in train}, sampling.train_tasks, sampling.seed)
     train = [example for example in train if example.task in chosen_tasks]
-    train_rows = max(sampling.rows_per_task, ceil(sampling.train_tasks * sampling.rows_per_task / len(chosen_tasks)))
-    test_tasks = {example.task for example in test}
-    test_rows = max(sampling.test_rows_per_task, ceil(MIN_TEST_ROWS / len(test_tasks)))
+    num_train = sampling.train_tasks * sampling.rows_per_task
     return Sample(
-        train=_rows_of_each_task(train, train_rows, sampling.seed),
-        test=_rows_of_each_task(test, test_rows, sampling.seed),
+        train=_rows_of_each_task(train, sampling.rows_per_task, num_train, sampling.seed),
+        test=_rows_of_each_task(test, sampling.test_rows_per_task, MIN_TEST_ROWS, sampling.seed),
         split_by=split_by,
     )
 
@@ -92,14 +91,26 @@ def _split(
     )
 
 
-def _rows_of_each_task(examples: Iterable[Example], num_rows: int, seed: int) -> tuple[Example, ...]:
-    """At most `num_rows` of each task, drawn, in dataset order."""
+def _rows_of_each_task(examples: Iterable[Example], num_rows: int, total: int, seed: int) -> tuple[Example, ...]:
+    """At most `num_rows` of each task, drawn, in dataset order; more where that gives fewer than `total`."""
     examples = list(examples)
     ids_of: dict[str, set[str]] = defaultdict(set)
     for example in examples:
         ids_of[example.task].add(example.id)
-    chosen = {task: _draw(ids, num_rows, seed) for task, ids in ids_of.items()}
+    quota = _quota([len(ids) for ids in ids_of.values()], num_rows, total)
+    chosen = {task: _draw(ids, quota, seed) for task, ids in ids_of.items()}
     return tuple(example for example in examples if example.id in chosen[example.task])
+
+
+def _quota(sizes: Sequence[int], at_least: int, total: int) -> int:
+    """The smallest quota from `at_least` up with which tasks of these sizes give `total` rows, or all they have.
+
+    >>> _quota([2, 50, 50], at_least=10, total=62)
+    30
+    """
+    quotas = range(at_least, max(at_least, *sizes) + 1)
+    reached = bisect_left(quotas, total, key=lambda quota: sum(min(size, quota) for size in sizes))
+    return quotas[min(reached, len(quotas) - 1)]
 
 
 def _draw(names: Iterable[str], count: int, seed: int) -> frozenset[str]:
