@@ -1,6 +1,5 @@
 """The arrangement worker's task: datasets and their embeddings to an order."""
 
-import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,112 @@ from sqlalchemy import select
 
 from nearfirst.contracts.arrangements import ArrangementRules, ArrangementSpec, Selection
 from nearfirst.contracts.datasets import Dataset
-from nearfirst.contracts.problems import InvalidEmbeddings, InvalidInput
+from nearfirst.contracts.problems import InvalidInput, NearfirstError
 from nearfirst.contracts.runs import RunKind, RunState
 from nearfirst.data.dataset import read_canonical
 from nearfirst.data.example import Example
+from nearfirst.data.order import OrderTable, order_table, write_order
 from nearfirst.queue.execution import RunContext, RunResult
-from nearfirst.registry import records, runs
+from nearfirst.registry import records
 from nearfirst.registry.models import RunRow
-from nearfirst_arrangement.arrangements.service import NEEDS_EMBEDDINGS, embedding_spec
+from nearfirst_arrangement.arrangements.service import NEEDS_EMBEDDINGS, embedding_key, embedding_spec
+from nearfirst_arrangement.methods import arrange
+
+
+@dataclass(frozen=True, slots=True)
+class SelectedRows:
+    """A dataset and the rows of it that take part."""
+
+    dataset: Dataset
+    examples: list[Example]
+    """All of the dataset's, by index."""
+    index: npt.NDArray[np.int64]
+    """(n,) rows that take part, ascending."""
+    embeddings: npt.NDArray[np.float32] | None
+    """(n, D) float32; None for methods that need none."""
+
+
+def arrange_datasets(context: RunContext) -> RunResult:
+    """Arrange as the run's spec says; the artifact has `order.jsonl` and `order.parquet`."""
+    spec = ArrangementSpec.model_validate(context.spec)
+    train = _selected_rows(context, spec, spec.train)
+    test = _selected_rows(context, spec, spec.test)
+    rules = ArrangementRules(**{field: getattr(spec, field) for field in ArrangementRules.model_fields})
+    arranged = arrange(
+        rules,
+        train.embeddings,
+        test.embeddings,
+        len(train.index),
+        memory_budget_bytes=context.worker.settings.memory_budget_bytes,
+        progress=context.progress,
+    )
+    table = order_table(
+        train.dataset.digest,
+        train.index[arranged.index],
+        ids=[example.id for example in train.examples],
+        tasks=[example.task for example in train.examples],
+        round=arranged.round,
+        score=arranged.score,
+        nearest_test=None if arranged.nearest_test is None else test.index[arranged.nearest_test],
+        test_ids=[example.id for example in test.examples],
+        nearest_similarity=arranged.nearest_similarity,
+    )
+    result = {
+        "digest": table.digest,
+        "num_rows": len(table),
+        "num_rounds": arranged.num_rounds,
+        "report": {"num_train": len(train.index), "num_test": len(test.index), **arranged.report},
+    }
+    return RunResult(result, _store(context, table))
+
+
+def _store(context: RunContext, table: OrderTable) -> str:
+    with tempfile.TemporaryDirectory(prefix="nearfirst-order-") as folder:
+        files = {name: Path(folder) / name for name in ("order.jsonl", "order.parquet")}
+        for path in files.values():
+            write_order(path, table)
+        return context.worker.store.put_artifact(files)
+
+
+def _selected_rows(context: RunContext, spec: ArrangementSpec, selection: Selection) -> SelectedRows:
+    dataset = context.read(lambda session: records.get_dataset(session, selection.dataset))
+    examples = read_canonical(context.worker.store.local_path(dataset.digest))
+    index = _rows_of_tasks(examples, selection.tasks)
+    embeddings = None
+    if spec.method in NEEDS_EMBEDDINGS:
+        all_rows = np.load(_embeddings_file(context, spec, dataset), mmap_mode="r")
+        embeddings = all_rows if len(index) == len(examples) else all_rows[index]
+    return SelectedRows(dataset, examples, index, embeddings)
+
+
+def _rows_of_tasks(examples: list[Example], tasks: list[str] | None) -> npt.NDArray[np.int64]:
+    """Rows of the named tasks, ascending; all rows without names.
+
+    Raises:
+        InvalidInput: a task that the dataset doesn't have.
+    """
+    if tasks is None:
+        return np.arange(len(examples), dtype=np.int64)
+    known = {example.task for example in examples}
+    unknown = sorted(set(tasks) - known)
+    if unknown:
+        raise InvalidInput(
+            f"tasks: the dataset has no task {unknown[0]!r}; it has {len(known)}, such as {min(known)!r}"
+        )
+    wanted = set(tasks)
+    return np.array([i for i, example in enumerate(examples) if example.task in wanted], dtype=np.int64)
+
+
+def _embeddings_file(context: RunContext, spec: ArrangementSpec, dataset: Dataset) -> Path:
+    """The stored embeddings of a dataset, that an embedding run made before this run could start."""
+    key = embedding_key(embedding_spec(dataset, spec.representation))
+    query = select(RunRow.artifact).where(
+        RunRow.kind == RunKind.EMBEDDING, RunRow.idempotency_key == key, RunRow.state == RunState.SUCCEEDED
+    )
+    artifact = context.read(lambda session: session.execute(query).scalar_one_or_none())
+    if artifact is None:
+        raise NearfirstError(
+            f"the embeddings of {dataset.id} by {spec.representation.model} are gone, or the model's folder was "
+            "changed after the arrangement was asked for; ask for it again"
+        )
+    return context.worker.store.artifact_file(artifact, "embeddings.npy")

@@ -102,7 +102,7 @@ class TrainingProcess:
             for line in lines:
                 message = json.loads(line)
                 if message["type"] == "result":
-                    self.result = {name: value for name, value in message.items() if name != "type"}
+                    self.result = message["result"]
                 elif message["type"] == "error":
                     self.error = message
                 self._messages.put(message)

@@ -14,7 +14,8 @@ from nearfirst.registry.models import RunRow
 from nearfirst.settings import Settings
 from nearfirst_arrangement.models import fingerprint, resolve_model
 
-_NEEDS_EMBEDDINGS = (Method.WSD, Method.TMA)
+NEEDS_EMBEDDINGS = (Method.WSD, Method.TMA)
+"""Methods that rank by similarity."""
 
 
 def create(session: Session, spec: ArrangementSpec, idempotency_key: str | None, settings: Settings) -> RunRow:
@@ -32,7 +33,7 @@ def create(session: Session, spec: ArrangementSpec, idempotency_key: str | None,
         raise InvalidInput(f"limit: got {spec.limit}, wanted at most the pool's {train.num_examples} rows")
     model = resolve_model(spec.representation.model, settings)
     spec = spec.model_copy(update={"representation": spec.representation.model_copy(update={"model": model})})
-    needed = [train, test] if spec.method in _NEEDS_EMBEDDINGS else []
+    needed = [train, test] if spec.method in NEEDS_EMBEDDINGS else []
     depends_on = [_embedding_run(session, dataset, spec.representation).id for dataset in needed]
     row, _ = runs.create(
         session,
@@ -53,11 +54,15 @@ def embedding_spec(dataset: Dataset, representation: Representation) -> Embeddin
     )
 
 
+def embedding_key(spec: EmbeddingSpec) -> str:
+    """The key that the one embedding run of this content has."""
+    return f"content:{hashlib.sha256(runs.canonical_json(spec.model_dump(mode='json')).encode()).hexdigest()}"
+
+
 def _embedding_run(session: Session, dataset: Dataset, representation: Representation) -> RunRow:
     """The run that embeds these rows: one for all who need it, queued again when it failed before."""
-    spec = embedding_spec(dataset, representation).model_dump(mode="json")
-    key = f"content:{hashlib.sha256(runs.canonical_json(spec).encode()).hexdigest()}"
-    row, _ = runs.create(session, RunKind.EMBEDDING, spec, idempotency_key=key)
+    spec = embedding_spec(dataset, representation)
+    row, _ = runs.create(session, RunKind.EMBEDDING, spec.model_dump(mode="json"), idempotency_key=embedding_key(spec))
     if row.state in (RunState.FAILED, RunState.CANCELLED):
         row = runs.requeue(session, row.id, RunKind.EMBEDDING)
     return row

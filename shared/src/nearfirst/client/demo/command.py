@@ -40,11 +40,11 @@ def demo(
     train_tasks: Annotated[int, typer.Option(min=1, help="With --data: training tasks to draw.")] = 40,
     rows_per_task: Annotated[int, typer.Option(min=1, help="With --data: rows of each training task.")] = 30,
     test_rows_per_task: Annotated[int, typer.Option(min=1, help="With --data: rows of each test task.")] = 6,
-    max_chars: Annotated[int, typer.Option(min=1, help="With --data: longest row to draw, in characters.")] = 800,
+    max_chars: Annotated[int, typer.Option(min=1, help="With --data: longest row to draw, in characters.")] = 1500,
     sample_seed: Annotated[int, typer.Option(min=0, help="With --data: draws tasks and rows.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows in an optimizer step.")] = 16,
     lr: Annotated[float, typer.Option(min=1e-12, help="Highest learning rate.")] = 1e-3,
-    max_length: Annotated[int, typer.Option(min=8, help="Tokens after which a row is cut.")] = 320,
+    max_length: Annotated[int, typer.Option(min=8, help="Tokens after which a row is cut.")] = 640,
 ) -> None:
     """Arrange, train and measure on small data, and draw test loss against steps for each order.
 

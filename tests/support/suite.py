@@ -1,0 +1,136 @@
+"""A whole suite as the containers run it: API and Celery workers as processes, on PostgreSQL and Redis."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+WORKERS = {
+    "embedding": "nearfirst_embedding.worker:app",
+    "arrangement": "nearfirst_arrangement.worker:app",
+    "training": "nearfirst_training.worker:app",
+}
+TERMINAL = ("succeeded", "failed", "cancelled")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class RunningSuite:
+    """Starts what it is told to, and ends all of it on `close`."""
+
+    def __init__(self, home: Path, database_url: str, broker_url: str, **settings: str) -> None:
+        self.home = home
+        self.url = f"http://127.0.0.1:{free_port()}"
+        self.client = httpx.Client(base_url=self.url, timeout=30)
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("NEARFIRST_")},
+            "NEARFIRST_HOME": str(home),
+            "NEARFIRST_DATABASE_URL": database_url,
+            "NEARFIRST_BROKER_URL": broker_url,
+            "NEARFIRST_LEASE_S": "3",
+            "NEARFIRST_HEARTBEAT_S": "0.5",
+            "NEARFIRST_SWEEP_S": "0.5",
+            "NEARFIRST_REDELIVER_S": "3",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONWARNINGS": "error::RuntimeWarning",
+            **settings,
+        }
+        for folder in ("data", "models", "logs"):
+            (home / folder).mkdir(parents=True, exist_ok=True)
+
+    def start_api(self) -> None:
+        port = self.url.rsplit(":", 1)[1]
+        self._start(
+            "api",
+            ["-m", "uvicorn", "nearfirst_arrangement.app:make_app", "--factory", "--host", "127.0.0.1", "--port", port]
+            + ["--timeout-graceful-shutdown", "1", "--log-level", "warning"],
+        )
+        give_up = time.monotonic() + 60
+        while True:
+            try:
+                if self.client.get("/readyz").status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            assert self._processes["api"].poll() is None, self.log("api")
+            assert time.monotonic() < give_up, self.log("api")
+            time.sleep(0.1)
+
+    def start_worker(self, service: str, name: str | None = None) -> None:
+        command = ["-m", "celery", "-A", WORKERS[service], "worker", "--loglevel", "INFO"]
+        self._start(name or service, [*command, "--without-gossip", "--without-mingle", "-n", f"{name or service}@%h"])
+
+    def start(self) -> None:
+        for service in WORKERS:
+            self.start_worker(service)
+        self.start_api()
+
+    def signal(self, name: str, number: signal.Signals) -> int:
+        """Send a signal to one process and wait for its end; returns its process id."""
+        process = self._processes[name]
+        process.send_signal(number)
+        process.wait(60)
+        return process.pid
+
+    def log(self, name: str) -> str:
+        return (self.home / "logs" / f"{name}.log").read_text(errors="replace")
+
+    def close(self) -> None:
+        self.client.close()
+        for process in self._processes.values():
+            if process.poll() is None:
+                process.terminate()
+        for process in self._processes.values():
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def _start(self, name: str, arguments: list[str]) -> None:
+        with (self.home / "logs" / f"{name}.log").open("ab") as log:
+            self._processes[name] = subprocess.Popen(
+                [sys.executable, *arguments], stdout=log, stderr=log, env=self._environment, start_new_session=True
+            )
+
+    # What tests ask of the API.
+
+    def upload(self, path: Path, **form: str) -> dict[str, Any]:
+        with path.open("rb") as file:
+            answer = self.client.post("/datasets", files={"file": (path.name, file)}, data=form)
+        assert answer.status_code in (200, 201), answer.text
+        return dict(answer.json())
+
+    def post(self, path: str, body: dict[str, Any], key: str | None = None) -> str:
+        """Queue a run; returns its id, after a GET has found it."""
+        answer = self.client.post(path, json=body, headers={"Idempotency-Key": key} if key else {})
+        assert answer.status_code == 202, answer.text
+        run_id = str(answer.json()["id"])
+        assert self.client.get(answer.headers["location"]).status_code == 200
+        return run_id
+
+    def get(self, path: str) -> dict[str, Any]:
+        answer = self.client.get(path)
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    def wait(self, path: str, until: tuple[str, ...] = TERMINAL, timeout_s: float = 120) -> dict[str, Any]:
+        """Poll a run until its state is one of these."""
+        give_up = time.monotonic() + timeout_s
+        while True:
+            run = self.get(path)
+            if run["state"] in until:
+                return run
+            assert time.monotonic() < give_up, run
+            time.sleep(0.1)
