@@ -7,12 +7,13 @@ Makefile.
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from tests.support.distributions import PROMISES, REPOSITORY, SOURCES, Promise, declared_closure
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -34,7 +35,7 @@ def _torch_pin() -> str:
 
 
 def _install(python: Path, requirement: str, cwd: Path) -> None:
-    """torch first and alone, so that no resolver brings CUDA packages with it; then the rest, with our own from here."""
+    """Torch first and alone, so that no resolver brings CUDA packages with it; then the rest, ours from here."""
     pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
     closure = declared_closure(requirement)
     if "torch" in closure:
@@ -48,11 +49,19 @@ def _install(python: Path, requirement: str, cwd: Path) -> None:
     _run(*pip, "-c", CONSTRAINTS, *ours, cwd=cwd)
 
 
-@pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.requirement)
-def test_a_distribution_installs_and_imports_in_a_fresh_environment(promise: Promise, tmp_path: Path) -> None:
+@pytest.fixture
+def python(tmp_path: Path) -> Iterator[Path]:
+    """The interpreter of an empty environment, which is removed after the test: with torch it is over 1 GB."""
     environment = tmp_path / "venv"
     _run(sys.executable, "-m", "venv", environment, cwd=tmp_path)
-    python = environment / "bin/python"
+    yield environment / "bin/python"
+    shutil.rmtree(environment)
+
+
+@pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.requirement)
+def test_a_distribution_installs_and_imports_in_a_fresh_environment(
+    promise: Promise, python: Path, tmp_path: Path
+) -> None:
     _install(python, promise.requirement, tmp_path)
     _run(python, "-m", "pip", "check", cwd=tmp_path)
     outcome = json.loads(_run(python, "-I", IMPORTER, *promise.packages, cwd=tmp_path))

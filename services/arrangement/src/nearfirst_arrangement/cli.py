@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ from nearfirst.contracts.arrangements import (
     Representation,
     TextRule,
 )
+from nearfirst.contracts.base import Contract
 from nearfirst.contracts.datasets import DatasetFormat
 from nearfirst.contracts.problems import InvalidInput, invalid_input_from_validation
 from nearfirst.contracts.progress import ProgressCallback
@@ -36,7 +37,15 @@ from nearfirst_arrangement.methods import arrange as arrange_rows
 
 _NUM_SHOWN = 3
 
-Vectors = npt.NDArray[Any]
+C = TypeVar("C", bound=Contract)
+
+
+class _Embeddings(NamedTuple):
+    """Vectors of both sides, None where the method looks at none, and what the manifest says of them."""
+
+    train: npt.NDArray[Any] | None
+    test: npt.NDArray[Any] | None
+    source: dict[str, Any] | None
 
 
 def arrange(
@@ -68,41 +77,34 @@ def arrange(
     """Arrange training rows for a test set and write the order."""
     if not out.parent.is_dir():
         raise InvalidInput(f"out: got {out}, wanted a file in a folder that exists")
-    rules = _rules(
-        method=method,
-        order=order,
-        limit=limit,
-        rounds=_rounds(rounds),
-        w_min=w_min,
-        w_avg=w_avg if w_avg == "auto" else _number("w_avg", w_avg),
-        seed=seed,
-        fidelity=fidelity,
-    )
-    representation = _representation(model, text, max_length)
-    with _progress_bar("reading train") as progress:
-        train_side = embedding_files.load_side("train", train, train_format, train_split, progress)
-    with _progress_bar("reading test") as progress:
-        test_side = embedding_files.load_side("test", test, test_format, test_split, progress)
+    weights = {"w_min": w_min, "w_avg": w_avg if w_avg == "auto" else _number("w_avg", w_avg)}
+    selection = {"limit": limit, "rounds": _rounds(rounds)}
+    rules = _valid(ArrangementRules, method=method, order=order, seed=seed, fidelity=fidelity, **selection, **weights)
+    representation = _valid(Representation, model=model, text=text, max_length=max_length)
+    train_side = _load("train", train, train_format, train_split)
+    test_side = _load("test", test, test_format, test_split)
     vectors = _vectors(rules, representation, (train_side, train_embeddings), (test_side, test_embeddings))
+    num_train = len(train_side.dataset.examples)
     with _progress_bar("arranging") as progress:
-        arranged = arrange_rows(rules, *vectors, len(train_side.dataset.examples), progress=progress)
+        arranged = arrange_rows(rules, vectors.train, vectors.test, num_train, progress=progress)
     table = _order_table(arranged, train_side, test_side)
-    manifest_path = _write(out, table, _manifest(rules, arranged, table, train_side, test_side))
+    result = {"digest": table.digest, "num_rows": len(table), "num_rounds": arranged.num_rounds}
+    provenance = _provenance(rules, vectors, train_side, test_side)
+    manifest_path = _write(out, table, {**provenance, **result, "report": arranged.report})
     _print_summary(out, manifest_path, table, arranged)
 
 
-def _rules(**fields: Any) -> ArrangementRules:
+def _valid(contract: type[C], **fields: Any) -> C:
+    """A contract's model of these options."""
     try:
-        return ArrangementRules(**fields)
+        return contract(**fields)
     except ValidationError as error:
         raise invalid_input_from_validation(error, "arrange") from error
 
 
-def _representation(model: str, text: TextRule, max_length: int | None) -> Representation:
-    try:
-        return Representation(model=model, text=text, max_length=max_length)
-    except ValidationError as error:
-        raise invalid_input_from_validation(error, "arrange") from error
+def _load(name: str, path: Path, format: DatasetFormat | None, split: str | None) -> Side:
+    with _progress_bar(f"reading {name}") as progress:
+        return embedding_files.load_side(name, path, format, split, progress)
 
 
 def _rounds(given: str | None) -> tuple[int, int] | None:
@@ -126,26 +128,36 @@ def _vectors(
     representation: Representation,
     train: tuple[Side, Path | None],
     test: tuple[Side, Path | None],
-) -> tuple[Vectors | None, Vectors | None]:
+) -> _Embeddings:
     """Vectors of both sides: from their files, or from an encoder where the method needs any."""
     (train_side, train_path), (test_side, test_path) = train, test
     if train_path is not None and test_path is not None:
-        embedding_files.check_same_encoder(train_path, test_path)
-        return (
-            embedding_files.read_vectors(train_path, train_side),
-            embedding_files.read_vectors(test_path, test_side),
-        )
+        return _read_vectors((train_side, train_path), (test_side, test_path))
     if train_path is not None or test_path is not None:
         missing = "train_embeddings" if train_path is None else "test_embeddings"
         raise InvalidInput(f"{missing}: got none; give both files, or neither to have both sides encoded")
     if rules.method not in (Method.WSD, Method.TMA):
-        return None, None
+        return _Embeddings(None, None, None)
     encode = embedding_files.find_encoder(representation)
     with _progress_bar("embedding train") as progress:
         train_vectors = embedding_files.encode_side(encode, representation, train_side, progress)
     with _progress_bar("embedding test") as progress:
         test_vectors = embedding_files.encode_side(encode, representation, test_side, progress)
-    return train_vectors, test_vectors
+    return _Embeddings(train_vectors, test_vectors, {"representation": representation.model_dump(mode="json")})
+
+
+def _read_vectors(train: tuple[Side, Path], test: tuple[Side, Path]) -> _Embeddings:
+    (train_side, train_path), (test_side, test_path) = train, test
+    embedding_files.check_same_encoder(train_path, test_path)
+    with _progress_bar("reading train embeddings") as progress:
+        train_vectors = embedding_files.read_vectors(train_path, train_side, progress)
+    with _progress_bar("reading test embeddings") as progress:
+        test_vectors = embedding_files.read_vectors(test_path, test_side, progress)
+    sources = {
+        side.name: {"file": path.name, "encoder": embedding_files.encoder_of(path)}
+        for side, path in ((train_side, train_path), (test_side, test_path))
+    }
+    return _Embeddings(train_vectors, test_vectors, sources)
 
 
 def _order_table(arranged: ArrangedOrder, train: Side, test: Side) -> OrderTable:
@@ -162,18 +174,13 @@ def _order_table(arranged: ArrangedOrder, train: Side, test: Side) -> OrderTable
     )
 
 
-def _manifest(
-    rules: ArrangementRules, arranged: ArrangedOrder, table: OrderTable, train: Side, test: Side
-) -> dict[str, Any]:
-    """How the order was made: enough to make it again from the same files and vectors."""
+def _provenance(rules: ArrangementRules, vectors: _Embeddings, train: Side, test: Side) -> dict[str, Any]:
+    """What the order was made from: enough to make it again."""
     return {
         "spec": rules.model_dump(mode="json"),
-        "digest": table.digest,
         "train": train.summary(),
         "test": test.summary(),
-        "num_rows": len(table),
-        "num_rounds": arranged.num_rounds,
-        "report": arranged.report,
+        "embeddings": vectors.source,
         "versions": {
             "python": platform.python_version(),
             "numpy": np.__version__,
@@ -196,6 +203,8 @@ def _write(out: Path, table: OrderTable, manifest: dict[str, Any]) -> Path:
 
 def _print_summary(out: Path, manifest_path: Path, table: OrderTable, arranged: ArrangedOrder) -> None:
     summary = Table(show_header=False)
+    summary.add_column()
+    summary.add_column(overflow="fold")
     summary.add_row("rows", str(len(table)))
     if arranged.num_rounds is not None:
         summary.add_row("rounds", str(arranged.num_rounds))

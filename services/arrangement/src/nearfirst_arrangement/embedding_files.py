@@ -59,20 +59,21 @@ def load_side(
     return Side(name, path, format, split, load_dataset(path, format=format, split=split, progress=progress))
 
 
-def read_vectors(path: Path, side: Side) -> npt.NDArray[Any]:
+def read_vectors(path: Path, side: Side, progress: ProgressCallback) -> npt.NDArray[Any]:
     """A side's vectors from an .npy file, memory-mapped where that needs no selection.
 
     Args:
         path: (n, D), a row for each selected row of the side; or with a row for each row of its whole file, of which
             those of the split are taken.
         side: the dataset the rows belong to.
+        progress: called with the rows read, when the whole file is read again to tell its rows apart.
 
     Raises:
         InvalidEmbeddings: not an .npy file of numbers, neither number of rows, or the sidecar says that they were made
             from other rows.
     """
     try:
-        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+        vectors: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise InvalidEmbeddings(f"{side.name}_embeddings: {path} can't be read as .npy: {error}") from error
     if vectors.ndim != 2:
@@ -81,7 +82,7 @@ def read_vectors(path: Path, side: Side) -> npt.NDArray[Any]:
     if len(vectors) == len(selected.examples):
         _check_made_from(path, side, selected)
         return vectors
-    whole = load_dataset(side.path, format=side.format) if side.split is not None else selected
+    whole = selected if side.split is None else load_dataset(side.path, format=side.format, progress=progress)
     if len(vectors) != len(whole.examples):
         wanted = f"{len(selected.examples)} (the rows of {side.path.name}" + (
             f" in split '{side.split}') or {len(whole.examples)} (all its rows)" if side.split is not None else ")"
@@ -89,7 +90,14 @@ def read_vectors(path: Path, side: Side) -> npt.NDArray[Any]:
         raise InvalidEmbeddings(f"{side.name}_embeddings: {path} has {len(vectors)} rows, wanted {wanted}")
     _check_made_from(path, side, whole)
     row_of_id = {example.id: row for row, example in enumerate(whole.examples)}
-    return vectors[[row_of_id[example.id] for example in selected.examples]]
+    chosen: npt.NDArray[Any] = vectors[[row_of_id[example.id] for example in selected.examples]]
+    return chosen
+
+
+def encoder_of(path: Path) -> str | None:
+    """The encoder that the sidecar of an .npy file names: model, revision, text rule, length, precision."""
+    encoder = _sidecar(path).get("encoder")
+    return None if encoder is None else str(encoder)
 
 
 def check_same_encoder(train: Path, test: Path) -> None:
@@ -98,7 +106,7 @@ def check_same_encoder(train: Path, test: Path) -> None:
     Raises:
         InvalidEmbeddings: naming both.
     """
-    train_encoder, test_encoder = _sidecar(train).get("encoder"), _sidecar(test).get("encoder")
+    train_encoder, test_encoder = encoder_of(train), encoder_of(test)
     if train_encoder is not None and test_encoder is not None and train_encoder != test_encoder:
         raise InvalidEmbeddings(
             f"train and test of different encoders: train_embeddings {train} come from {train_encoder}, "

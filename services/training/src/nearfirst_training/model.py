@@ -31,6 +31,9 @@ def load_model(spec: ModelSpec, *, seed: int, max_length: int, device: torch.dev
             code or isn't a causal language model; a weight is missing or of another shape; the tokenizer has more
             tokens than the model; `max_length` is above what the model takes.
     """
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
     folder = Path(spec.name_or_path)
     if folder.is_dir():
         _check_folder(folder, needs_weights=spec.init == "pretrained")
@@ -132,9 +135,7 @@ def _pretrained_model(spec: ModelSpec, config: Any) -> Any:
     """Weights from safetensors; every weight of the model must be among them."""
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()
     try:
         model, loaded = AutoModelForCausalLM.from_pretrained(
             spec.name_or_path,

@@ -1,20 +1,18 @@
 """From a job to what the loop needs: data, plan, model, and a run folder that fits them."""
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nearfirst.contracts.arrangements import OrderRow
 from nearfirst.contracts.problems import CorruptArtifact, InvalidInput, OrderMismatch
 from nearfirst.contracts.progress import ProgressCallback
-from nearfirst.contracts.receipts import order_digest, order_heads
+from nearfirst.contracts.training import TrainSettings
 from nearfirst.data.dataset import LoadedDataset, load_dataset
 from nearfirst.data.example import Example
-from nearfirst.data.order import read_order
+from nearfirst.data.order import OrderTable, order_table, read_order, write_order
 from nearfirst_training.folder import RunFolder, write_json
 from nearfirst_training.job import TrainingJob
 from nearfirst_training.plan import Plan, rows_to_consume
@@ -26,6 +24,7 @@ class JobData:
     """What a job trains on and measures."""
 
     train: LoadedDataset
+    order: OrderTable
     plan: Plan
     test: list[Example] | None
     test_digest: str | None
@@ -42,11 +41,12 @@ def load_data(job: TrainingJob, progress: ProgressCallback) -> JobData:
     train = load_dataset(Path(job.train_examples), format=job.train_format, split=job.train_split, progress=progress)
     if job.dataset_digest not in (None, train.digest):
         raise CorruptArtifact(f"training rows {job.train_examples} are {train.digest}, not {job.dataset_digest}")
-    plan = make_plan(job, train)
+    order = _order_of(job, train)
+    plan = _plan_of(order, job.settings, train.digest)
     if job.test_examples is None:
-        return JobData(train=train, plan=plan, test=None, test_digest=None)
+        return JobData(train, order, plan, test=None, test_digest=None)
     test = load_dataset(Path(job.test_examples), format=job.test_format, split=job.test_split, progress=progress)
-    return JobData(train=train, plan=plan, test=_of_tasks(test.examples, job.test_tasks), test_digest=test.digest)
+    return JobData(train, order, plan, test=_of_tasks(test.examples, job.test_tasks), test_digest=test.digest)
 
 
 def _of_tasks(examples: list[Example], tasks: list[str] | None) -> list[Example]:
@@ -63,35 +63,37 @@ def _of_tasks(examples: list[Example], tasks: list[str] | None) -> list[Example]
     return [example for example in examples if example.task in set(tasks)]
 
 
-def make_plan(job: TrainingJob, train: LoadedDataset) -> Plan:
-    """Cut the job's order, or the dataset's own, into steps.
+def _order_of(job: TrainingJob, train: LoadedDataset) -> OrderTable:
+    """The job's order, or the dataset's own.
 
     Raises:
         OrderMismatch: the order isn't whole, or isn't `job.arrangement_digest`.
     """
-    dataset_ids = [example.id for example in train.examples]
-    batch_size = job.settings.global_batch_size
-    if job.order is None:
-        index, ids = np.arange(len(dataset_ids), dtype=np.int64), dataset_ids
-    else:
-        table = read_order(
+    ids = [example.id for example in train.examples]
+    if job.order is not None:
+        return read_order(
             Path(job.order),
             dataset_digest=train.digest,
             expected_digest=job.arrangement_digest,
-            ids=dataset_ids,
-            global_batch_size=batch_size,
+            ids=ids,
+            global_batch_size=job.settings.global_batch_size,
         )
-        index, ids = table.index, list(table.ids)
-    digest = order_digest(train.digest, ids)
-    if job.arrangement_digest not in (None, digest):
-        raise OrderMismatch(f"arrangement_digest is {job.arrangement_digest}, the order of the rows is {digest}")
+    tasks = [example.task for example in train.examples]
+    own = order_table(train.digest, np.arange(len(ids), dtype=np.int64), ids=ids, tasks=tasks)
+    if job.arrangement_digest not in (None, own.digest):
+        raise OrderMismatch(f"step 1: the dataset's own order is {own.digest}, not {job.arrangement_digest}")
+    return own
+
+
+def _plan_of(order: OrderTable, settings: TrainSettings, dataset_digest: str) -> Plan:
+    """Cut an order into steps."""
     return Plan(
-        dataset_digest=train.digest,
-        arrangement_digest=digest,
-        index=index,
-        ids=ids,
-        batch_size=batch_size,
-        num_rows=rows_to_consume(len(ids), job.settings),
+        dataset_digest=dataset_digest,
+        arrangement_digest=order.digest,
+        index=order.index,
+        ids=order.ids,
+        batch_size=settings.global_batch_size,
+        num_rows=rows_to_consume(len(order), settings),
     )
 
 
@@ -133,21 +135,5 @@ def begin_folder(folder: RunFolder, job: TrainingJob, data: JobData, identity: d
             "num_tasks": data.train.num_tasks,
         },
     )
-    _write_order(folder.order, job, data)
+    write_order(folder.order, data.order)
     folder.receipt.unlink(missing_ok=True)
-
-
-def _write_order(path: Path, job: TrainingJob, data: JobData) -> None:
-    """Keep the order beside the run: a copy of the job's, or the dataset's own as order rows."""
-    partial = path.with_name(path.name + ".partial")
-    if job.order is not None:
-        shutil.copyfile(job.order, partial)
-    else:
-        heads = order_heads(data.train.digest, data.plan.ids)
-        with partial.open("w", encoding="utf-8") as file:
-            for position, (example, head) in enumerate(zip(data.train.examples, heads, strict=True)):
-                row = OrderRow(
-                    position=position, index=position, id=example.id, task=example.task, prefix_digest=head.hex()
-                )
-                file.write(row.model_dump_json(exclude_none=True) + "\n")
-    partial.replace(path)

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -35,7 +35,7 @@ def show_versions() -> None:
 
 
 def build_app() -> typer.Typer:
-    """The command line with every command that is installed, in the order of their names."""
+    """The command line with every command that is installed."""
     app = typer.Typer(
         name="nearfirst",
         help="Arrange instruction-tuning data for a test set, train in exactly that order, and prove it.",
@@ -44,24 +44,22 @@ def build_app() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    commands: dict[str, Callable[..., Any]] = {"demo": demo, "version": show_versions, "watch": watch}
-    for entry in entry_points(group=COMMAND_GROUP):
-        commands.setdefault(entry.name, _load(entry))
-    for name in sorted(commands):
-        app.command(name)(commands[name])
+    for name, function in (("demo", demo), ("version", show_versions), ("watch", watch)):
+        app.command(name)(function)
+    for entry in sorted(entry_points(group=COMMAND_GROUP), key=lambda entry: entry.name):
+        _add_command(app, entry)
     return app
 
 
-def _load(entry: EntryPoint) -> Callable[..., Any]:
-    """The function of an entry point, or a command that says why there is none."""
+def _add_command(app: typer.Typer, entry: EntryPoint) -> None:
+    """Add a contributed command, or in its place one that says why it can't be loaded."""
     try:
-        function: Callable[..., Any] = entry.load()
+        app.command(entry.name)(entry.load())
     except Exception as error:  # noqa: BLE001  (whatever one package's import raises, the other commands must work)
-        return _unavailable(entry, error)
-    return function
+        app.command(entry.name, context_settings={"ignore_unknown_options": True})(_unavailable(entry, error))
 
 
-def _unavailable(entry: EntryPoint, error: Exception) -> Callable[..., Any]:
+def _unavailable(entry: EntryPoint, error: Exception) -> Callable[..., None]:
     distribution = entry.dist.name if entry.dist else entry.module
     reason = f"{type(error).__name__}: {error}".splitlines()[0]
 

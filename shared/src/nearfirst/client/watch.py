@@ -26,6 +26,7 @@ def watch(
     console = Console(stderr=True)
     with Client.from_settings(url) as client, RunDisplay(client, client.run(run_id), console) as display:
         run = client.wait(run_id, on_event=display.show)
+        display.show_end(run)
     console.print(f"{run.id}: {run.state}{describe_end(run)}", highlight=False, markup=False, soft_wrap=True)
     if run.state is not RunState.SUCCEEDED:
         raise typer.Exit(1)
@@ -95,6 +96,14 @@ class RunDisplay:
         elif event.type == "progress":
             self._show_progress(runs.Progress.model_validate(event.data))
         if is_train_job(self._run_id) and time.monotonic() - self._losses_at > LOSS_REFRESH_S:
+            self._show_losses()
+
+    def show_end(self, run: Run) -> None:
+        """Show a run as it ended."""
+        self._bar.update(self._task, state=run.state.value)
+        if run.progress is not None:
+            self._show_progress(run.progress)
+        if is_train_job(run.id):
             self._show_losses()
 
     def _show_progress(self, progress: runs.Progress) -> None:

@@ -214,7 +214,7 @@ def _read_json_lines(path: Path, refusal: _Refusal) -> _Columns:
     with path.open("rb") as file:
         for number, line in enumerate(file):
             try:
-                row = OrderRow.model_validate_json(line)
+                row = OrderRow.model_validate_json(line, strict=True)
             except ValidationError as error:
                 first = error.errors(include_url=False)[0]
                 field = ".".join(map(str, first["loc"])) or "line"
@@ -288,4 +288,7 @@ def _optional(columns: _Columns, name: str, refusal: _Refusal) -> list[Any] | No
 
 def _array(columns: _Columns, name: str, dtype: npt.DTypeLike, refusal: _Refusal) -> npt.NDArray[Any] | None:
     values = _optional(columns, name, refusal)
-    return None if values is None else np.array(values, dtype=dtype)
+    try:
+        return None if values is None else np.array(values, dtype=dtype)
+    except OverflowError as error:
+        raise refusal(0, f"{name} has a value that no {np.dtype(dtype).name} holds: {error}") from error

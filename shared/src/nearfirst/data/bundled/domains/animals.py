@@ -39,6 +39,16 @@ def _riddle(draw: Draw) -> Row:
     )
 
 
+def _feeding_time(draw: Draw) -> Row:
+    animal, kind, feature, home, food = draw.one(_ANIMALS)
+    name, visit = draw.one(NAMES), draw.one(_VISITS)
+    return Row(
+        f"It is feeding time at {visit}. The keeper shows {name} the {animal}, a {kind} with {feature}, and prepares its "
+        "meal. What does the animal eat, and where does it find this food in the wild?",
+        (f"The {animal} eats {food} and lives in {home}.",),
+    )
+
+
 def _field_guide(draw: Draw) -> Row:
     animal, kind, feature, home, food = draw.one(_ANIMALS)
     name, visit = draw.one(NAMES), draw.one(_VISITS)
@@ -55,5 +65,6 @@ def _field_guide(draw: Draw) -> Row:
 TASKS = (
     Task("animals_habitat", "animals", "train", _habitat),
     Task("animals_riddle", "animals", "train", _riddle),
+    Task("animals_feeding_time", "animals", "train", _feeding_time),
     Task("animals_field_guide", "animals", "test", _field_guide),
 )

@@ -1,23 +1,8 @@
-"""Computing: tasks unrelated to every test task, with answers that look like code."""
-
-import json
+"""Computing: tasks of servers and databases, unrelated to every test task."""
 
 from nearfirst.data.bundled.task import Draw, Row, Task
 
-_WORDS = (
-    "user",
-    "cache",
-    "token",
-    "index",
-    "buffer",
-    "socket",
-    "thread",
-    "packet",
-    "cursor",
-    "handle",
-    "query",
-    "batch",
-)
+_WORDS = ("cache", "token", "index", "buffer", "socket", "thread", "packet", "cursor", "query", "batch")
 _LEVELS = ("DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 _HOSTS = ("db-01", "db-02", "web-07", "web-12", "auth-03", "queue-09", "proxy-04", "build-11")
 _FAULTS = ("connection refused", "disk quota exceeded", "checksum mismatch", "handshake timeout", "heartbeat lost")
@@ -50,18 +35,8 @@ def _log_record(draw: Draw) -> Row:
     stamp = f"2024-{draw.number(1, 12):02}-{draw.number(1, 28):02}T{draw.number(0, 23):02}:{draw.number(0, 59):02}:00Z"
     pid = draw.number(1000, 9999)
     return Row(
-        "Parse this syslog record into key=value pairs for level, host and pid:\n"
-        f"{stamp} {host} [{pid}] {level}: {fault}",
-        (f"level={level} host={host} pid={pid}",),
-    )
-
-
-def _snake_case(draw: Draw) -> Row:
-    words = draw.some(_WORDS, 3)
-    camel = words[0] + "".join(word.capitalize() for word in words[1:])
-    return Row(
-        f"Refactoring: the linter rejects the camelCase identifier `{camel}` in the module. Rename it to snake_case.",
-        ("_".join(words),),
+        f"Parse this syslog record and report its level, host and process:\n{stamp} {host} [{pid}] {level}: {fault}",
+        (f"The record has level {level} on host {host}, written by process {pid}.",),
     )
 
 
@@ -69,9 +44,9 @@ def _sql_query(draw: Draw) -> Row:
     table, (column, key) = draw.one(_TABLES), draw.some(_COLUMNS, 2)
     bound, limit = draw.number(10, 900), draw.number(2, 50)
     return Row(
-        f"Translate to SQL: select {column} from table {table} where {key} exceeds {bound}, sorted descending by "
-        f"{column}, returning at most {limit} records.",
-        (f"SELECT {column} FROM {table} WHERE {key} > {bound} ORDER BY {column} DESC LIMIT {limit};",),
+        f"Translate to SQL: select {column} from table {table} where {key} exceeds {bound}, "
+        f"returning at most {limit} records.",
+        (f"The query is SELECT {column} FROM {table} WHERE {key} > {bound} LIMIT {limit};",),
     )
 
 
@@ -79,7 +54,7 @@ def _cron_line(draw: Draw) -> Row:
     minute, hour, weekday, table = draw.number(0, 59), draw.number(0, 23), draw.number(0, 6), draw.one(_TABLES)
     return Row(
         f"Convert to a crontab entry: run /opt/jobs/{table}.sh each {_WEEKDAYS[weekday]} at {hour:02}:{minute:02} UTC.",
-        (f"{minute} {hour} * * {weekday} /opt/jobs/{table}.sh",),
+        (f"The entry is {minute} {hour} * * {weekday} /opt/jobs/{table}.sh",),
     )
 
 
@@ -87,27 +62,8 @@ def _shell_command(draw: Draw) -> Row:
     (wish, command), (folder, stem) = draw.one(_SHELL), draw.some(_WORDS, 2)
     path = f"/var/{folder}/{stem}.{draw.one(('log', 'csv', 'bin', 'cfg'))}"
     return Row(
-        f"Which bash command would {wish} {path} on a Linux server? Reply with the command line only.",
-        (f"{command} {path}",),
-    )
-
-
-def _json_lookup(draw: Draw) -> Row:
-    outer, inner, other = draw.some(_WORDS, 3)
-    document = {outer: {inner: draw.number(100, 999), other: draw.number(100, 999)}}
-    return Row(
-        f"Given the JSON payload {json.dumps(document)}, evaluate the jq path .{outer}.{inner} and print jq's output.",
-        (f"{document[outer][inner]}",),
-    )
-
-
-def _spreadsheet_formula(draw: Draw) -> Row:
-    function = draw.one(("SUM", "AVERAGE", "MAX", "MIN", "COUNTA", "MEDIAN"))
-    column, first = draw.one("BCDEFGH"), draw.number(2, 20)
-    last = first + draw.number(5, 80)
-    return Row(
-        f"Spreadsheet: enter the {function} formula over the cells of column {column}, rows {first} through {last}.",
-        (f"={function}({column}{first}:{column}{last})",),
+        f"Which bash command would {wish} {path} on a Linux server? Name the command.",
+        (f"The command is {command} {path}",),
     )
 
 
@@ -115,18 +71,15 @@ def _http_status(draw: Draw) -> Row:
     (code, phrase), table, key = draw.one(_HTTP), draw.one(_TABLES), draw.number(10, 9999)
     return Row(
         f"A REST client sent GET /api/v2/{table}/{key} and the server replied with HTTP status {code}. "
-        "Print the status line.",
-        (f"HTTP/1.1 {code} {phrase}",),
+        "Give its meaning.",
+        (f"The server answers {code} {phrase}.",),
     )
 
 
 TASKS = (
     Task("computing_log_record", "logs", "train", _log_record),
-    Task("computing_snake_case", "identifiers", "train", _snake_case),
     Task("computing_sql_query", "sql", "train", _sql_query),
     Task("computing_cron_line", "cron", "train", _cron_line),
     Task("computing_shell_command", "shell", "train", _shell_command),
-    Task("computing_json_lookup", "json", "train", _json_lookup),
-    Task("computing_spreadsheet_formula", "spreadsheets", "train", _spreadsheet_formula),
     Task("computing_http_status", "http", "train", _http_status),
 )

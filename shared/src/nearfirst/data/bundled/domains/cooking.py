@@ -48,6 +48,17 @@ def _next_step(draw: Draw) -> Row:
     )
 
 
+def _shopping_list(draw: Draw) -> Row:
+    dish, ingredients, _, finish = draw.one(_DISHES)
+    name, guests = draw.one(NAMES), NUMBER_WORDS[draw.number(2, 9)]
+    first, second, third, fourth = draw.some(ingredients, 4)
+    return Row(
+        f"{name} invites {guests} people for dinner and wants to make {dish}, but the fridge is empty. "
+        "Write the shopping list with all ingredients and say how to serve the dish.",
+        (f"For the {dish}, buy {first}, {second}, {third} and {fourth}, and {finish}.",),
+    )
+
+
 def _finish_recipe(draw: Draw) -> Row:
     dish, ingredients, step, finish = draw.one(_DISHES)
     first, second, third = draw.some(ingredients, 3)
@@ -62,5 +73,6 @@ def _finish_recipe(draw: Draw) -> Row:
 TASKS = (
     Task("cooking_missing_ingredient", "cooking", "train", _missing_ingredient),
     Task("cooking_next_step", "cooking", "train", _next_step),
+    Task("cooking_shopping_list", "cooking", "train", _shopping_list),
     Task("cooking_finish_recipe", "cooking", "test", _finish_recipe),
 )

@@ -26,13 +26,24 @@ def _gives_away(draw: Draw) -> Row:
     )
 
 
+def _together(draw: Draw) -> Row:
+    (name, friend), things = draw.some(NAMES, 2), draw.one(_THINGS)
+    mine, yours = draw.number(2, 10), draw.number(2, 10)
+    return Row(
+        f"{name} owns {NUMBER_WORDS[mine]} {things}, and {friend} owns {NUMBER_WORDS[yours]} {things}. In the evening they "
+        f"put all {things} into one box that {name} keeps. How many {things} does {name} have then?",
+        (f"{name} has {NUMBER_WORDS[mine + yours]} {things} now.",),
+    )
+
+
 def _two_steps(draw: Draw) -> Row:
     (name, friend), things = draw.some(NAMES, 2), draw.one(_THINGS)
     had, lost, found = draw.number(6, 12), draw.number(2, 5), draw.number(2, 8)
     total = NUMBER_WORDS[had - lost + found]
     return Row(
-        f"In the morning {name} counts {NUMBER_WORDS[had]} {things}. At noon {NUMBER_WORDS[lost]} {things} are lost, and "
-        f"in the evening {friend} brings {NUMBER_WORDS[found]} new {things}. How many {things} does {name} own at night?",
+        f"In the morning {name} counts {NUMBER_WORDS[had]} {things}. At noon {NUMBER_WORDS[lost]} {things} are "
+        f"lost, and in the evening {friend} brings {NUMBER_WORDS[found]} new {things}. "
+        f"How many {things} does {name} own at night?",
         (f"{name} has {total} {things} now.", f"{total.capitalize()} {things}."),
     )
 
@@ -40,5 +51,6 @@ def _two_steps(draw: Draw) -> Row:
 TASKS = (
     Task("counting_gets_more", "counting", "train", _gets_more),
     Task("counting_gives_away", "counting", "train", _gives_away),
+    Task("counting_together", "counting", "train", _together),
     Task("counting_two_steps", "counting", "test", _two_steps),
 )

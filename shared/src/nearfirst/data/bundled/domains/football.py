@@ -40,6 +40,16 @@ def _deciding_moment(draw: Draw) -> Row:
     )
 
 
+def _radio_report(draw: Draw) -> Row:
+    (winner, loser), (more, fewer, margin) = draw.some(_TEAMS, 2), _score(draw)
+    day, moment = draw.one(DAYS), draw.one(_MOMENTS)
+    return Row(
+        f"Radio report from the football match on {day}: {more} to {fewer} for the {winner}, and the last goal came from "
+        f"{moment}. The fans of the {loser} went home early. Give the result in a sentence.",
+        (f"The {winner} beat the {loser} by {margin} with {moment}.",),
+    )
+
+
 def _headline(draw: Draw) -> Row:
     (winner, loser), (more, fewer, margin) = draw.some(_TEAMS, 2), _score(draw)
     city, moment = draw.one(CITIES), draw.one(_MOMENTS)
@@ -53,5 +63,6 @@ def _headline(draw: Draw) -> Row:
 TASKS = (
     Task("football_who_won", "football", "train", _who_won),
     Task("football_deciding_moment", "football", "train", _deciding_moment),
+    Task("football_radio_report", "football", "train", _radio_report),
     Task("football_headline", "football", "test", _headline),
 )

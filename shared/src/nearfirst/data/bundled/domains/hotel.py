@@ -48,6 +48,17 @@ def _answer_a_complaint(draw: Draw) -> Row:
     )
 
 
+def _what_to_improve(draw: Draw) -> Row:
+    thing, praise = draw.one(_GOOD)
+    fault, blame, repair = draw.one(_BAD)
+    guest, city = draw.one(_GUESTS), draw.one(CITIES)
+    return Row(
+        f"The hotel in {city} asked {guest} for feedback. The answer: the {thing} is {praise}, but the {fault} is {blame}. "
+        "What should the hotel keep, and what should it improve?",
+        (f"The {thing} was {praise}, but the {fault} was {blame}, so {repair}.",),
+    )
+
+
 def _sum_up_a_review(draw: Draw) -> Row:
     thing, praise = draw.one(_GOOD)
     fault, blame, _ = draw.one(_BAD)
@@ -65,5 +76,6 @@ def _sum_up_a_review(draw: Draw) -> Row:
 TASKS = (
     Task("hotel_was_the_guest_happy", "hotel", "train", _was_the_guest_happy),
     Task("hotel_answer_a_complaint", "hotel", "train", _answer_a_complaint),
+    Task("hotel_what_to_improve", "hotel", "train", _what_to_improve),
     Task("hotel_sum_up_a_review", "hotel", "test", _sum_up_a_review),
 )

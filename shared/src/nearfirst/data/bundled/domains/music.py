@@ -38,6 +38,16 @@ def _sound(draw: Draw) -> Row:
     )
 
 
+def _first_lesson(draw: Draw) -> Row:
+    instrument, _, playing, sound = draw.one(_INSTRUMENTS)
+    name, composer = draw.one(NAMES), draw.one(_COMPOSERS)
+    return Row(
+        f"After a concert with music by {composer}, {name} wants to learn the {instrument}. In the first lesson the teacher "
+        "explains the instrument. How is it played, and how does it sound?",
+        (f"The {instrument} is played by {playing}, with {sound}.",),
+    )
+
+
 def _programme_note(draw: Draw) -> Row:
     instrument, family, playing, sound = draw.one(_INSTRUMENTS)
     name, composer = draw.one(NAMES), draw.one(_COMPOSERS)
@@ -54,5 +64,6 @@ def _programme_note(draw: Draw) -> Row:
 TASKS = (
     Task("music_family", "music", "train", _family),
     Task("music_sound", "music", "train", _sound),
+    Task("music_first_lesson", "music", "train", _first_lesson),
     Task("music_programme_note", "music", "test", _programme_note),
 )

@@ -2,24 +2,8 @@
 
 from nearfirst.data.bundled.task import Draw, Row, Task
 
-_ELEMENTS = ("C", "H", "N", "O", "S", "P", "Cl", "Na", "K", "Fe")
+_ELEMENTS = {"C": "carbon", "H": "hydrogen", "N": "nitrogen", "O": "oxygen", "S": "sulfur", "P": "phosphorus"}
 _PIECES = {"N": "knight", "B": "bishop", "R": "rook", "Q": "queen", "K": "king"}
-_PAIRS = {"A": "T", "T": "A", "C": "G", "G": "C"}
-_MORSE = {
-    **{
-        "A": ".-",
-        "D": "-..",
-        "E": ".",
-        "G": "--.",
-        "I": "..",
-        "K": "-.-",
-        "M": "--",
-        "N": "-.",
-        "O": "---",
-        "R": ".-.",
-    },
-    **{"S": "...", "T": "-", "U": "..-", "W": ".--"},
-}
 _ROMAN = ((100, "C"), (90, "XC"), (50, "L"), (40, "XL"), (10, "X"), (9, "IX"), (5, "V"), (4, "IV"), (1, "I"))
 _CLAUSES = (
     ("Confidentiality", "shall not disclose the proprietary information to third parties"),
@@ -31,15 +15,6 @@ _CLAUSES = (
 )
 _PARTIES = ("Licensee", "Lessee", "Contractor", "Borrower", "Distributor", "Franchisee")
 _TICKERS = ("ACMX", "BRVO", "CLDR", "DYNA", "ELMT", "FRSX", "GLOB", "HYPR")
-_SURNAMES = ("Alvarez", "Becker", "Chandra", "Dimitrov", "Eriksen", "Fontaine", "Gupta", "Haddad")
-_TOPICS = (
-    "Spectral Graphs",
-    "Enzyme Kinetics",
-    "Late Antiquity",
-    "Fiscal Multipliers",
-    "Plate Tectonics",
-    "Speech Acts",
-)
 
 
 def _roman_numeral(draw: Draw) -> Row:
@@ -48,7 +23,10 @@ def _roman_numeral(draw: Draw) -> Row:
     for worth, symbol in _ROMAN:
         numeral += symbol * (rest // worth)
         rest %= worth
-    return Row(f"Epigraphy exercise: transcribe the Arabic numeral {value} into a Roman numeral.", (numeral,))
+    return Row(
+        f"Epigraphy exercise: transcribe the Arabic numeral {value} into a Roman numeral.",
+        (f"The numeral is written {numeral}.",),
+    )
 
 
 def _chess_move(draw: Draw) -> Row:
@@ -57,30 +35,18 @@ def _chess_move(draw: Draw) -> Row:
     verb = "captures on" if takes else "moves to"
     return Row(
         f"Chess notation, move {draw.number(5, 60)}: {letter}{takes}{square}{check}. Spell it out.",
-        (f"{_PIECES[letter]} {verb} {square}{', check' if check else ''}",),
+        (f"The {_PIECES[letter]} {verb} {square}{' and gives check' if check else ''}.",),
     )
-
-
-def _dna_complement(draw: Draw) -> Row:
-    strand = "".join(draw.one("ACGT") for _ in range(10))
-    complement = "".join(_PAIRS[base] for base in strand)
-    return Row(f"Genomics: for the DNA strand 5'-{strand}-3' report the complementary bases, 3' to 5'.", (complement,))
 
 
 def _atom_count(draw: Draw) -> Row:
-    counts = [(element, draw.number(2, 12)) for element in draw.some(_ELEMENTS, 3)]
-    formula = "".join(f"{element}{count}" for element, count in counts)
+    elements = draw.some(list(_ELEMENTS), 3)
+    counts = [draw.number(2, 12) for _ in elements]
+    formula = "".join(f"{element}{count}" for element, count in zip(elements, counts, strict=True))
+    first, second, third = (f"{count} {_ELEMENTS[e]}" for e, count in zip(elements, counts, strict=True))
     return Row(
-        f"Stoichiometry: list the atom count of each element in the molecular formula {formula}.",
-        ("; ".join(f"{element}:{count}" for element, count in counts),),
-    )
-
-
-def _morse_code(draw: Draw) -> Row:
-    letters = draw.some(list(_MORSE), 4)
-    code = " ".join(_MORSE[letter] for letter in letters)
-    return Row(
-        f"A radio operator keyed the Morse signal {code} over shortwave. Decode the callsign.", ("".join(letters),)
+        f"Stoichiometry: list the atoms of each chemical element in a molecule with the formula {formula}.",
+        (f"The molecule has {first}, {second} and {third} atoms.",),
     )
 
 
@@ -89,37 +55,24 @@ def _clause_title(draw: Draw) -> Row:
     section = f"{draw.number(1, 24)}.{draw.number(1, 9)}"
     return Row(
         f"Contract drafting. Section {section} reads: The {party} {duty}, notwithstanding any provision herein to the "
-        "contrary. Which heading applies to the clause?",
-        (f"§ {section} {title} ({party})",),
+        "contrary. Which heading applies to the clause, and whom does it bind?",
+        (f"The heading is {title}, and the clause binds the {party}.",),
     )
 
 
 def _share_price(draw: Draw) -> Row:
-    ticker, cents, change = draw.one(_TICKERS), draw.number(1000, 9000), draw.number(-250, 250)
+    ticker, cents, change = draw.one(_TICKERS), draw.number(1000, 9000), draw.one((-1, 1)) * draw.number(5, 250)
     return Row(
         f"Stock exchange ticker {ticker}: opening quote {cents / 100:.2f} USD, closing quote "
-        f"{(cents + change) / 100:.2f} USD. Report the ticker with its signed change.",
-        (f"{ticker} {change / 100:+.2f} USD",),
-    )
-
-
-def _citation(draw: Draw) -> Row:
-    surname, topic = draw.one(_SURNAMES), draw.one(_TOPICS)
-    year, initial, volume = draw.number(1961, 2019), draw.one("ABCDEFGH"), draw.number(2, 88)
-    return Row(
-        f"Bibliography: author {initial}. {surname}; article title {topic}; journal volume {volume}; publication year "
-        f"{year}. Format the APA reference.",
-        (f"{surname}, {initial}. ({year}). {topic}, {volume}.",),
+        f"{(cents + change) / 100:.2f} USD. Report the change.",
+        (f"The share of {ticker} {'rose' if change > 0 else 'fell'} by {abs(change) / 100:.2f} USD.",),
     )
 
 
 TASKS = (
     Task("notation_roman_numeral", "roman numerals", "train", _roman_numeral),
     Task("notation_chess_move", "chess", "train", _chess_move),
-    Task("notation_dna_complement", "genetics", "train", _dna_complement),
     Task("notation_atom_count", "chemistry", "train", _atom_count),
-    Task("notation_morse_code", "morse code", "train", _morse_code),
     Task("notation_clause_title", "contracts", "train", _clause_title),
     Task("notation_share_price", "stock exchange", "train", _share_price),
-    Task("notation_citation", "citations", "train", _citation),
 )

@@ -27,6 +27,16 @@ def _bus_stop(draw: Draw) -> Row:
     )
 
 
+def _meeting_point(draw: Draw) -> Row:
+    (start, goal), landmark = draw.some(_PLACES, 2), draw.one(_LANDMARKS)
+    (name, friend), blocks, side = draw.some(NAMES, 2), NUMBER_WORDS[draw.number(2, 9)], draw.one(list(_OPPOSITE))
+    return Row(
+        f"{name} and {friend} want to meet at the {goal} in town. {name} is still at the {start}, and knows that the {goal} "
+        f"lies {blocks} blocks {side}, beyond {landmark}. Tell {name} how to walk there.",
+        (f"From the {start}, walk {blocks} blocks {side} and pass {landmark} to reach the {goal}.",),
+    )
+
+
 def _way_back(draw: Draw) -> Row:
     (start, goal), landmark = draw.some(_PLACES, 2), draw.one(_LANDMARKS)
     blocks, side = NUMBER_WORDS[draw.number(2, 9)], draw.one(list(_OPPOSITE))
@@ -44,5 +54,6 @@ def _way_back(draw: Draw) -> Row:
 TASKS = (
     Task("town_directions", "town", "train", _directions),
     Task("town_bus_stop", "town", "train", _bus_stop),
+    Task("town_meeting_point", "town", "train", _meeting_point),
     Task("town_way_back", "town", "test", _way_back),
 )

@@ -35,6 +35,16 @@ def _change_of_plans(draw: Draw) -> Row:
     )
 
 
+def _window_view(draw: Draw) -> Row:
+    sky, clothes, reason, _ = draw.one(_FORECASTS)
+    (name, friend), city, day = draw.some(NAMES, 2), draw.one(CITIES), draw.one(DAYS)
+    return Row(
+        f"On {day} morning {name} looks out of the window in {city}, sees {sky} and calls {friend}, who is about to leave "
+        f"for a trip. What should {friend} take along in this weather?",
+        (f"{friend} should take {clothes}, because {reason}.",),
+    )
+
+
 def _packing_note(draw: Draw) -> Row:
     sky, clothes, reason, _ = draw.one(_FORECASTS)
     name, city, day, degrees = draw.one(NAMES), draw.one(CITIES), draw.one(DAYS), draw.number(-5, 35)
@@ -48,5 +58,6 @@ def _packing_note(draw: Draw) -> Row:
 TASKS = (
     Task("weather_what_to_wear", "weather", "train", _what_to_wear),
     Task("weather_change_of_plans", "weather", "train", _change_of_plans),
+    Task("weather_window_view", "weather", "train", _window_view),
     Task("weather_packing_note", "weather", "test", _packing_note),
 )
