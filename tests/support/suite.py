@@ -83,6 +83,13 @@ class RunningSuite:
         process.wait(60)
         return process.pid
 
+    def pid(self, name: str) -> int:
+        return self._processes[name].pid
+
+    def settings(self) -> dict[str, str]:
+        """Where this suite keeps things."""
+        return {"database_url": self._environment["NEARFIRST_DATABASE_URL"], "store_url": str(self.home / "store")}
+
     def log(self, name: str) -> str:
         return (self.home / "logs" / f"{name}.log").read_text(errors="replace")
 
@@ -134,3 +141,10 @@ class RunningSuite:
                 return run
             assert time.monotonic() < give_up, run
             time.sleep(0.1)
+
+    def wait_for_metric(self, job_id: str, name: str, step: int, timeout_s: float = 120) -> None:
+        """Poll until a job has measured this at this step."""
+        give_up = time.monotonic() + timeout_s
+        while not any(row["step"] >= step for row in self.get(f"/train-jobs/{job_id}/metrics?name={name}")["items"]):
+            assert time.monotonic() < give_up, self.get(f"/train-jobs/{job_id}")
+            time.sleep(0.05)

@@ -1,9 +1,11 @@
 """The rules of the house are kept by tools that really run: the repository passes, and a planted violation doesn't."""
 
+import ast
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -105,3 +107,36 @@ def test_mypy_refuses_a_function_without_types(tmp_path: Path) -> None:
     )
     assert status != 0
     assert "missing a type annotation" in output
+
+
+def state_changes(source: str) -> Iterator[str]:
+    """The functions of a module that set an existing row's `state`, once for each place."""
+    for function in ast.walk(ast.parse(source)):
+        if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        for node in ast.walk(function):
+            is_update = (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr == "values"
+                and any(isinstance(part, ast.Name) and part.id == "update" for part in ast.walk(node.func))
+                and any(keyword.arg == "state" for keyword in node.keywords)
+            )
+            is_assignment = isinstance(node, ast.Attribute) and node.attr == "state" and isinstance(node.ctx, ast.Store)
+            if is_update or is_assignment:
+                yield function.name
+
+
+def test_run_states_change_in_one_function_only() -> None:
+    found = [
+        (path.relative_to(REPOSITORY).as_posix(), function)
+        for source in SOURCES.values()
+        for path in (source / "src").rglob("*.py")
+        for function in state_changes(path.read_text())
+    ]
+    assert found == [("shared/src/nearfirst/registry/runs.py", "transition")]
+
+
+@pytest.mark.parametrize("statement", ["update(RunRow).values(state='failed')", "row.state = 'failed'"])
+def test_a_second_function_that_changes_a_state_is_found(statement: str) -> None:
+    assert list(state_changes(f"def finish(row):\n    {statement}\n")) == ["finish"]

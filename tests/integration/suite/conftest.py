@@ -1,3 +1,4 @@
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -55,12 +56,14 @@ def make_suite(
     """Makes suites, each on a database of its own; they end with the module."""
     suites: list[RunningSuite] = []
     databases: list[str] = []
+    numbers = itertools.count(1)
 
     def make(**settings: Any) -> RunningSuite:
-        redis_server.flush()
         home = tmp_path_factory.mktemp("home")
         databases.append(postgres_server.create_database(template=migrated_template))
-        suite = RunningSuite(home, databases[-1], redis_server.url(), **settings)
+        # A broker of its own: another suite's workers would take its messages.
+        broker_url = redis_server.url(next(numbers))
+        suite = RunningSuite(home, databases[-1], broker_url, **settings)
         suites.append(suite)
         texts = data_files["train"].read_text().splitlines()
         make_tiny_llama(home / "models" / "tiny", texts, vocab_size=400, hidden_size=32, layers=1, heads=2)

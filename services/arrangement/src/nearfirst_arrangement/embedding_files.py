@@ -73,7 +73,7 @@ def read_vectors(path: Path, side: Side, progress: ProgressCallback) -> npt.NDAr
             from other rows.
     """
     try:
-        vectors: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        vectors: npt.NDArray[Any] = np.lib.format.open_memmap(path, mode="r")  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         raise InvalidEmbeddings(f"{side.name}_embeddings: {path} can't be read as .npy: {error}") from error
     if vectors.ndim != 2:

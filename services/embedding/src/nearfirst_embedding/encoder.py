@@ -1,11 +1,12 @@
 """Texts to vectors with a sentence-transformers model, in fp32.
 
-Legend: N texts, D dimensions, B texts in a batch.
+Legend: N texts, G groups of texts that are equal to the model, D dimensions, B texts in a batch.
 """
 
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -18,7 +19,7 @@ from nearfirst.contracts.problems import InvalidEmbeddings, InvalidInput, Invali
 from nearfirst.contracts.progress import ProgressCallback, ignore_progress
 from nearfirst_embedding.models import EncoderFiles, resolve_encoder
 
-BATCH_SIZE = 64
+BATCH_SIZE = 128
 """Texts in one forward pass."""
 _TOKENIZED_AT_ONCE = 4096
 """Texts whose token ids are in memory at the same time."""
@@ -79,6 +80,51 @@ class Encoder:
                 truncated[row] = bool(encoding.overflowing)
         return TokenizedTexts(lengths, fingerprints, truncated)
 
+    def encode(
+        self,
+        texts: Sequence[str],
+        tokenized: TokenizedTexts,
+        *,
+        progress: ProgressCallback = ignore_progress,
+        batch_size: int = BATCH_SIZE,
+    ) -> npt.NDArray[np.float32]:
+        """Vectors of texts.
+
+        Texts that the model can't tell apart (equal tokens after truncation) are encoded once and get the same bytes,
+        so that ties between rows stay exact. The distinct ones are batched by length, and in the order of their
+        fingerprints within a length: the result depends on the set of texts, not on their order.
+
+        Args:
+            texts: N texts, none of them empty.
+            tokenized: `tokenize(texts)`.
+            progress: called after each batch with the number of texts that have their vector.
+            batch_size: texts in one forward pass.
+
+        Returns:
+            (N, D) float32, row i is text i's, each of length 1.
+
+        Raises:
+            InvalidEmbeddings: a vector has a NaN or an infinity, or no direction; the detail names the row.
+
+        Notes:
+            Peak memory is the model, the result and one batch. Rounding (about 1e-7) depends on the other texts of the
+            batch, the number of threads and the processor, as in every fp32 matrix product.
+        """
+        first_rows, group_of_row = _group_equal_inputs(tokenized)
+        rows_in_group = np.bincount(group_of_row, minlength=len(first_rows))
+        vectors_GD = np.empty((len(first_rows), self.dimensions), dtype=np.float32)
+        done = 0
+        progress(done, len(texts), "texts")
+        for start in range(0, len(first_rows), batch_size):
+            rows = first_rows[start : start + batch_size]
+            vectors_BD = self.encode_batch([texts[row] for row in rows])
+            _refuse_broken_vectors(vectors_BD, rows)
+            vectors_GD[start : start + batch_size] = vectors_BD
+            done += int(rows_in_group[start : start + batch_size].sum())
+            progress(done, len(texts), "texts")
+        result: npt.NDArray[np.float32] = vectors_GD[group_of_row]
+        return result
+
     def encode_batch(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """(B, D) vectors of length 1, in one forward pass; row i is text i's."""
         import torch
@@ -99,17 +145,10 @@ def encode_texts(
     progress: ProgressCallback = ignore_progress,
     batch_size: int = BATCH_SIZE,
 ) -> npt.NDArray[np.float32]:
-    """Vectors of texts, the same as `SentenceTransformer.encode(normalize_embeddings=True)` in fp32 to 1e-5.
+    """Vectors of texts by the model of a representation, whose text rule was applied before.
 
-    Texts that the model can't tell apart (equal tokens after truncation) are encoded once and get the same bytes, so
-    that ties between rows stay exact. The distinct ones are batched by length, and in the order of their fingerprints
-    within a length: the result depends on the set of texts, not on their order.
-
-    Args:
-        representation: the model, its revision, its limit. The text rule was applied before.
-        texts: N texts.
-        progress: called after each batch with the number of texts that have their vector.
-        batch_size: texts in one forward pass.
+    The same as `SentenceTransformer.encode(normalize_embeddings=True)` in fp32 to 1e-5. See `Encoder.encode` for what
+    is exact, what is refused and what it costs.
 
     Returns:
         (N, D) float32, row i is text i's, each of length 1.
@@ -118,28 +157,10 @@ def encode_texts(
         InvalidModel: the model can't be found, is incomplete or has no tokenizer of its own.
         InvalidInput: no texts, or one without any character but spaces; the detail names the row.
         InvalidEmbeddings: a vector has a NaN or an infinity, or no direction; the detail names the row.
-
-    Notes:
-        Peak memory is the model, the result and one batch. Rounding (about 1e-7) depends on the number of threads and
-        the processor, as in every fp32 matrix product.
     """
-    _refuse_empty_texts(texts)
+    refuse_empty_texts(texts)
     encoder = load_encoder(representation)
-    tokenized = encoder.tokenize(texts)
-    first_rows, group_of_row = _group_equal_inputs(tokenized)
-    rows_in_group = np.bincount(group_of_row, minlength=len(first_rows))
-    vectors_GD = np.empty((len(first_rows), encoder.dimensions), dtype=np.float32)
-    done = 0
-    progress(done, len(texts), "texts")
-    for start in range(0, len(first_rows), batch_size):
-        rows = first_rows[start : start + batch_size]
-        vectors_BD = encoder.encode_batch([texts[row] for row in rows])
-        _refuse_broken_vectors(vectors_BD, rows)
-        vectors_GD[start : start + batch_size] = vectors_BD
-        done += int(rows_in_group[start : start + batch_size].sum())
-        progress(done, len(texts), "texts")
-    result: npt.NDArray[np.float32] = vectors_GD[group_of_row]
-    return result
+    return encoder.encode(texts, encoder.tokenize(texts), progress=progress, batch_size=batch_size)
 
 
 def truncated_counts(representation: Representation, texts: Sequence[str]) -> int:
@@ -201,14 +222,29 @@ def _load_sentence_transformer(files: EncoderFiles, name: str) -> Any:
     from sentence_transformers import SentenceTransformer
 
     try:
-        return SentenceTransformer(
-            str(files.folder),
-            trust_remote_code=False,
-            local_files_only=True,
-            model_kwargs={"dtype": "float32", "use_safetensors": True},
-        ).eval()
+        with _without_weight_bar():
+            return SentenceTransformer(
+                str(files.folder),
+                trust_remote_code=False,
+                local_files_only=True,
+                model_kwargs={"dtype": "float32", "use_safetensors": True},
+            ).eval()
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, SafetensorError) as error:
         raise InvalidModel(f"model {name!r} can't be loaded: {error}") from error
+
+
+@contextmanager
+def _without_weight_bar() -> Iterator[None]:
+    """Keep transformers' bar of loaded tensors, which is there and gone, out of logs and other bars."""
+    from transformers.utils import logging
+
+    was_enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            logging.enable_progress_bar()
 
 
 def _position_limit(model: Any) -> int | None:
@@ -239,7 +275,12 @@ def _group_equal_inputs(tokenized: TokenizedTexts) -> tuple[npt.NDArray[np.int64
     return first_rows[::-1].astype(np.int64), (last - group_of_row.reshape(-1)).astype(np.int64)
 
 
-def _refuse_empty_texts(texts: Sequence[str]) -> None:
+def refuse_empty_texts(texts: Sequence[str]) -> None:
+    """Refuse texts that say nothing.
+
+    Raises:
+        InvalidInput: there is no text, or one has no character but spaces; the detail names its row.
+    """
     if not texts:
         raise InvalidInput("texts is empty; wanted at least one text")
     for row, text in enumerate(texts):

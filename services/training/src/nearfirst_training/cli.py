@@ -142,7 +142,7 @@ class _Display:
     def progress(self, done: int, total: int | None, unit: str) -> None:
         """Move the bar of a unit: rows are read, steps are trained."""
         if unit not in self._tasks:
-            verb = {"rows": "reading", "steps": "training"}.get(unit, unit)
+            verb = {"rows": "preparing", "steps": "training"}.get(unit, unit)
             self._tasks[unit] = self._bars.add_task(verb, total=total, remark="")
         self._bars.update(self._tasks[unit], completed=done, total=total, remark=self._remark() if self._values else "")
         self._stop_request.check()

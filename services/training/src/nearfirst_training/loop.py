@@ -180,13 +180,14 @@ def _reproducible(device: torch.device) -> Iterator[None]:
     """Deterministic kernels (on a GPU: where there are any), and the caller's random state given back at the end."""
     was_on = torch.are_deterministic_algorithms_enabled()
     warned_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    filled = torch.utils.deterministic.fill_uninitialized_memory
+    deterministic: Any = torch.utils.deterministic
+    filled = deterministic.fill_uninitialized_memory
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         try:
             torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
             # Filling fresh memory with NaN costs time and finds only reads of memory that nothing wrote.
-            torch.utils.deterministic.fill_uninitialized_memory = False
+            deterministic.fill_uninitialized_memory = False
             yield
         finally:
             torch.use_deterministic_algorithms(was_on, warn_only=warned_only)
-            torch.utils.deterministic.fill_uninitialized_memory = filled
+            deterministic.fill_uninitialized_memory = filled

@@ -24,7 +24,8 @@ def learning_rate(step: int, num_steps: int, spec: ScheduleSpec, peak: float) ->
     """Learning rate of a step.
 
     Rises linearly over `warmup_steps` (step w has the peak), then stays (constant) or falls to exactly
-    `final_ratio * peak` at the last step, along a half cosine or a line.
+    `final_ratio * peak` at the last step, along a half cosine or a line. A last step that is also the first one after
+    the warmup has the peak.
 
     Args:
         step: from 1.
@@ -41,7 +42,7 @@ def learning_rate(step: int, num_steps: int, spec: ScheduleSpec, peak: float) ->
     if spec.kind == "constant":
         return peak
     first = max(spec.warmup_steps, 1)
-    done = (step - first) / (num_steps - first) if num_steps > first else 1.0
+    done = (step - first) / (num_steps - first) if num_steps > first else 0.0
     falling = (1 + math.cos(math.pi * done)) / 2 if spec.kind == "cosine" else 1 - done
     return peak * (spec.final_ratio + (1 - spec.final_ratio) * falling)
 

@@ -66,6 +66,7 @@ def set_up(job: TrainingJob, device: torch.device, *, emit: Emit, progress: Prog
     begin_folder(folder, job, data, identity)
     position = _restore(folder, model, optimizer) if job.resume else None
     resumed_from = None if position is None else position.step
+    receipt = _receipt_chain(folder, data.plan, position)
     recorder = Recorder(folder, emit, resumed_from=resumed_from)
     digests = RunIdentity(spec_digest(identity), data.plan.arrangement_digest, data.plan.dataset_digest)
     for what, rows in (("training", train_rows), ("test", test_rows)):
@@ -81,7 +82,7 @@ def set_up(job: TrainingJob, device: torch.device, *, emit: Emit, progress: Prog
         loader=loader,
         test_rows=test_rows,
         evaluate_every=job.evaluate_every,
-        receipt=_receipt_chain(folder, data.plan, position),
+        receipt=receipt,
         recorder=recorder,
         checkpointer=Checkpointer(
             folder, recorder, settings.checkpoint, digests, model=model, tokenizer=tokenizer, optimizer=optimizer
@@ -125,7 +126,7 @@ def _receipt_chain(folder: RunFolder, plan: Plan, position: Position | None) -> 
     """
     if position is None or position.step == 0:
         return ReceiptChain(plan)
-    lines = list(read_log(folder.consumed))
+    lines = [line for line in read_log(folder.consumed) if line["step"] <= position.step]
     logged = (len(lines), lines[-1]["head"]) if lines else (0, None)
     if logged != (position.step, position.receipt_head):
         raise OrderMismatch(

@@ -7,7 +7,6 @@ from pydantic import Field, ValidationError
 
 from nearfirst.contracts.base import Contract
 
-
 _MAX_SHOWN = 200
 
 
@@ -130,6 +129,14 @@ class BodyTooLarge(NearfirstError):
     code = "body_too_large"
     status = 413
     title = "Body too large"
+
+
+class Overloaded(NearfirstError):
+    """As many requests are waiting as the service takes; the same request may be sent again later."""
+
+    code = "overloaded"
+    status = 429
+    title = "Too many requests"
 
 
 class Unauthorized(NearfirstError):

@@ -250,9 +250,9 @@ def _check_rows(columns: _Columns, ids: Sequence[str], refusal: _Refusal) -> Non
         if not 0 <= index < len(ids):
             raise refusal(row, f"index is {index}, wanted one of the dataset's rows, 0 to {len(ids) - 1}")
         if example_id != ids[index]:
-            raise refusal(row, f"id '{example_id}' where the dataset has '{ids[index]}' at index {index}")
+            raise refusal(row, f"id {example_id!r} where the dataset has {ids[index]!r} at index {index}")
         if first_use.setdefault(index, row) != row:
-            raise refusal(row, f"id '{example_id}' was row {first_use[index]} already")
+            raise refusal(row, f"id {example_id!r} was row {first_use[index]} already")
 
 
 def _check_chain(columns: _Columns, dataset_digest: str, expected_digest: str | None, refusal: _Refusal) -> None:
@@ -265,7 +265,7 @@ def _check_chain(columns: _Columns, dataset_digest: str, expected_digest: str | 
         if written != found:
             raise refusal(
                 row,
-                f"id '{example_id}' gives the prefix digest {found}, where the chain wants {written}: "
+                f"id {example_id!r} gives the prefix digest {found}, where the chain wants {written}: "
                 "this row was changed, or the order is of another dataset",
             )
         if row < last_row and f"sha256:{found}" == expected_digest:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from nearfirst.contracts.problems import PathNotAllowed
 
+_MAX_SHOWN = 200
+
 
 def resolve_under_root(path: str, roots: Sequence[Path]) -> Path:
     """The absolute path of a file or folder that a user named, checked to be inside an allowed root.
@@ -19,16 +21,18 @@ def resolve_under_root(path: str, roots: Sequence[Path]) -> Path:
     Notes: a link that is changed between this check and the reading is not caught; roots are folders whose contents
         the operator controls.
     """
+    shown = repr(path[:_MAX_SHOWN])
     if not roots:
-        raise PathNotAllowed(f"path {path!r} is not allowed: this server has no folder that paths may name")
+        raise PathNotAllowed(f"path {shown} is not allowed: this server has no folder that paths may name")
     try:
         inside = [
             candidate
             for root in (root.resolve() for root in roots)
             if (candidate := (root / path).resolve()).is_relative_to(root)
         ]
-    except (OSError, RuntimeError, ValueError) as error:  # a loop of links; a null byte
-        raise PathNotAllowed(f"path {path!r} is not allowed: it can't be resolved") from error
+        found = next((candidate for candidate in inside if candidate.exists()), None)
+    except (OSError, RuntimeError, ValueError) as error:  # a name too long, a loop of links, a null byte
+        raise PathNotAllowed(f"path {shown} is not allowed: it can't be resolved") from error
     if not inside:
-        raise PathNotAllowed(f"path {path!r} is not allowed: it leads outside the allowed folders")
-    return next((candidate for candidate in inside if candidate.exists()), inside[0])
+        raise PathNotAllowed(f"path {shown} is not allowed: it leads outside the allowed folders")
+    return found or inside[0]

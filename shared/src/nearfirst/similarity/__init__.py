@@ -1,0 +1,1 @@
+"""Exact cosine similarities in blocks: aggregates over a test set, and nearest or farthest remaining rows."""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 DEFAULT_MEMORY_BUDGET_BYTES = 2**30
 
 MAX_TEST_BLOCK = 2048
-"""Columns of a block: float64 sums over so many multiples of the similarity quantum are exact (40 + 11 < 53 bits)."""
+"""Columns of a block: sums of so many similarities, in units of 2^-51, fit 64 bits (aggregates.py)."""
 
 _MAX_CELLS = 2**20
 """Similarities in a block: larger blocks make no product faster and leave the processor's caches."""

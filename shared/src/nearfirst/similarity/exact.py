@@ -71,21 +71,30 @@ def split_rows(rows_BD: npt.NDArray[np.float32]) -> SplitRows:
     return SplitRows(hi_BD, exact_BD)
 
 
-def exact_similarities(left: SplitRows, right: SplitRows) -> npt.NDArray[np.float64]:
-    """Cosine similarity of every row of `left` with every row of `right`.
+def exact_products(left: SplitRows, right: SplitRows) -> npt.NDArray[np.float64]:
+    """Cosine similarities before they are rounded to the quantum: for sums over many of them.
 
     Returns:
-        (B, C) float64, multiples of `SIMILARITY_QUANTUM`. A pair's similarity is a function of its two rows alone, and
-        the same with `left` and `right` exchanged.
+        (B, C) float64. A pair's value is a function of its two rows alone, and the same with `left` and `right`
+        exchanged.
 
     Notes:
         Three float64 matrix products of shape B x C x D; memory 16 B C bytes.
     """
     cross_BC = left.hi @ right.lo.T
     cross_BC += left.lo @ right.hi.T
-    sim_BC = left.hi @ right.hi.T
+    sim_BC: npt.NDArray[np.float64] = left.hi @ right.hi.T
     sim_BC += cross_BC
-    return round_to_quantum(sim_BC)
+    return sim_BC
+
+
+def exact_similarities(left: SplitRows, right: SplitRows) -> npt.NDArray[np.float64]:
+    """Cosine similarity of every row of `left` with every row of `right`, to be ranked.
+
+    Returns:
+        (B, C) float64, multiples of `SIMILARITY_QUANTUM`; otherwise as `exact_products`.
+    """
+    return round_to_quantum(exact_products(left, right))
 
 
 def round_to_quantum(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

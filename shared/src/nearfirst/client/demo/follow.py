@@ -1,7 +1,8 @@
 """Live progress of many runs at once, from the event stream."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -11,6 +12,8 @@ from nearfirst.client.watch import describe_error, format_eta
 from nearfirst.contracts import runs
 from nearfirst.contracts.problems import NearfirstError
 from nearfirst.contracts.runs import TERMINAL_STATES, RunEvent, RunState
+
+ItemT = TypeVar("ItemT")
 
 LOOK_AROUND_S = 5.0
 """After this long without an event the runs themselves are asked."""
@@ -35,6 +38,14 @@ def progress_bars(console: Console) -> Iterator[Progress]:
         console=console,
     ) as bars:
         yield bars
+
+
+def track(bars: Progress, items: Sequence[ItemT], description: str) -> Iterator[ItemT]:
+    """The items, with a bar that says how many have been taken."""
+    task = bars.add_task(description, total=len(items), note="")
+    for item in items:
+        yield item
+        bars.advance(task)
 
 
 class Follower:

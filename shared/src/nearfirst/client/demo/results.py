@@ -3,6 +3,7 @@
 from rich.progress import Progress
 
 from nearfirst.client.api import Client
+from nearfirst.client.demo.follow import track
 from nearfirst.client.demo.proof import find_faults
 from nearfirst.client.demo.report import ArrangementResult, RunResult
 from nearfirst.client.demo.study import Job, Study
@@ -44,7 +45,7 @@ def collect_runs(
     digests = dict(zip(study.arrangements.values(), (result.digest for result in arrangements), strict=True))
     orders: dict[str, list[str]] = {}
     results = []
-    for job in bars.track(study.jobs, description="receipts"):
+    for job in track(bars, study.jobs, "receipts"):
         if job.arrangement_id not in orders:
             orders[job.arrangement_id] = [row.id for row in client.order(job.arrangement_id)]
         order, digest = orders[job.arrangement_id], digests[job.arrangement_id]

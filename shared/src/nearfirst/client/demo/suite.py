@@ -18,6 +18,8 @@ READY_TIMEOUT_S = 90.0
 POLL_S = 0.1
 STOP_SIGNALS: tuple[tuple[signal.Signals, float], ...] = ((signal.SIGINT, 20.0), (signal.SIGTERM, 10.0))
 """What is sent to the suite in turn, and how long it may take to end; SIGKILL to its whole group comes last."""
+MAX_TRAINING_WORKERS = 4
+"""Each needs about 0.6 GB of memory."""
 LOG_TAIL_LINES = 15
 
 
@@ -36,9 +38,18 @@ def free_port() -> int:
     return port
 
 
+def num_training_workers() -> int:
+    """A training worker for each usable core, at most `MAX_TRAINING_WORKERS`.
+
+    Several single-threaded trainings of a tiny model finish sooner than one after the other on all cores.
+    """
+    return min(len(os.sched_getaffinity(0)), MAX_TRAINING_WORKERS)
+
+
 def up_command(home: Path, port: int) -> list[str]:
     """`nearfirst up` of this environment."""
-    return [sys.executable, "-m", "nearfirst.client", "up", "--home", str(home), "--port", str(port)]
+    up = [sys.executable, "-m", "nearfirst.client", "up", "--training-workers", str(num_training_workers())]
+    return [*up, "--home", str(home), "--port", str(port)]
 
 
 class Suite:

@@ -6,8 +6,8 @@ The prompt of an instance is
      Positive Example 1 -\nInput: {input}\n Output: {output}\n\n      (two of them)
     Now complete the following example -\nInput: {input}\nOutput:
 
-each field stripped, with a full stop added where it doesn't end in punctuation. A positive example that would bring the
-prompt above 1,024 tokens is left out, and so are those after it.
+which ends in a space; each field is stripped, with a full stop added where it doesn't end in punctuation. A positive
+example that would bring the prompt above 1,024 tokens is left out, and so are those after it.
 
 References: the Tk-Instruct collator's text, as the paper's code uses it; the test split's first 100 instances of a task
 are label-balanced by the authors.

@@ -43,8 +43,8 @@ def _feeding_time(draw: Draw) -> Row:
     animal, kind, feature, home, food = draw.one(_ANIMALS)
     name, visit = draw.one(NAMES), draw.one(_VISITS)
     return Row(
-        f"It is feeding time at {visit}. The keeper shows {name} the {animal}, a {kind} with {feature}, and prepares its "
-        "meal. What does the animal eat, and where does it find this food in the wild?",
+        f"It is feeding time at {visit}. The keeper shows {name} the {animal}, a {kind} with {feature}, and prepares "
+        "its meal. What does the animal eat, and where does it find this food in the wild?",
         (f"The {animal} eats {food} and lives in {home}.",),
     )
 

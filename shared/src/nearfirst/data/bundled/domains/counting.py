@@ -30,8 +30,8 @@ def _together(draw: Draw) -> Row:
     (name, friend), things = draw.some(NAMES, 2), draw.one(_THINGS)
     mine, yours = draw.number(2, 10), draw.number(2, 10)
     return Row(
-        f"{name} owns {NUMBER_WORDS[mine]} {things}, and {friend} owns {NUMBER_WORDS[yours]} {things}. In the evening they "
-        f"put all {things} into one box that {name} keeps. How many {things} does {name} have then?",
+        f"{name} owns {NUMBER_WORDS[mine]} {things}, and {friend} owns {NUMBER_WORDS[yours]} {things}. In the evening "
+        f"they put all {things} into one box that {name} keeps. How many {things} does {name} have then?",
         (f"{name} has {NUMBER_WORDS[mine + yours]} {things} now.",),
     )
 

@@ -44,8 +44,8 @@ def _radio_report(draw: Draw) -> Row:
     (winner, loser), (more, fewer, margin) = draw.some(_TEAMS, 2), _score(draw)
     day, moment = draw.one(DAYS), draw.one(_MOMENTS)
     return Row(
-        f"Radio report from the football match on {day}: {more} to {fewer} for the {winner}, and the last goal came from "
-        f"{moment}. The fans of the {loser} went home early. Give the result in a sentence.",
+        f"Radio report from the football match on {day}: {more} to {fewer} for the {winner}, and the last goal came "
+        f"from {moment}. The fans of the {loser} went home early. Give the result in a sentence.",
         (f"The {winner} beat the {loser} by {margin} with {moment}.",),
     )
 

@@ -53,8 +53,8 @@ def _what_to_improve(draw: Draw) -> Row:
     fault, blame, repair = draw.one(_BAD)
     guest, city = draw.one(_GUESTS), draw.one(CITIES)
     return Row(
-        f"The hotel in {city} asked {guest} for feedback. The answer: the {thing} is {praise}, but the {fault} is {blame}. "
-        "What should the hotel keep, and what should it improve?",
+        f"The hotel in {city} asked {guest} for feedback. The answer: the {thing} is {praise}, but the {fault} is "
+        f"{blame}. What should the hotel keep, and what should it improve?",
         (f"The {thing} was {praise}, but the {fault} was {blame}, so {repair}.",),
     )
 

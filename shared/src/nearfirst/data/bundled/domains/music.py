@@ -42,8 +42,8 @@ def _first_lesson(draw: Draw) -> Row:
     instrument, _, playing, sound = draw.one(_INSTRUMENTS)
     name, composer = draw.one(NAMES), draw.one(_COMPOSERS)
     return Row(
-        f"After a concert with music by {composer}, {name} wants to learn the {instrument}. In the first lesson the teacher "
-        "explains the instrument. How is it played, and how does it sound?",
+        f"After a concert with music by {composer}, {name} wants to learn the {instrument}. In the first lesson the "
+        "teacher explains the instrument. How is it played, and how does it sound?",
         (f"The {instrument} is played by {playing}, with {sound}.",),
     )
 

@@ -31,8 +31,8 @@ def _meeting_point(draw: Draw) -> Row:
     (start, goal), landmark = draw.some(_PLACES, 2), draw.one(_LANDMARKS)
     (name, friend), blocks, side = draw.some(NAMES, 2), NUMBER_WORDS[draw.number(2, 9)], draw.one(list(_OPPOSITE))
     return Row(
-        f"{name} and {friend} want to meet at the {goal} in town. {name} is still at the {start}, and knows that the {goal} "
-        f"lies {blocks} blocks {side}, beyond {landmark}. Tell {name} how to walk there.",
+        f"{name} and {friend} want to meet at the {goal} in town. {name} is still at the {start}, and knows that the "
+        f"{goal} lies {blocks} blocks {side}, beyond {landmark}. Tell {name} how to walk there.",
         (f"From the {start}, walk {blocks} blocks {side} and pass {landmark} to reach the {goal}.",),
     )
 

@@ -39,8 +39,8 @@ def _window_view(draw: Draw) -> Row:
     sky, clothes, reason, _ = draw.one(_FORECASTS)
     (name, friend), city, day = draw.some(NAMES, 2), draw.one(CITIES), draw.one(DAYS)
     return Row(
-        f"On {day} morning {name} looks out of the window in {city}, sees {sky} and calls {friend}, who is about to leave "
-        f"for a trip. What should {friend} take along in this weather?",
+        f"On {day} morning {name} looks out of the window in {city}, sees {sky} and calls {friend}, who is about to "
+        f"leave for a trip. What should {friend} take along in this weather?",
         (f"{friend} should take {clothes}, because {reason}.",),
     )
 

@@ -1,0 +1,160 @@
+"""POST /v1/embeddings and the probes, through the real application and its lifespan."""
+
+import base64
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
+
+from nearfirst.contracts.arrangements import Representation
+from nearfirst.contracts.problems import InvalidModel
+from nearfirst.settings import Settings
+from nearfirst_embedding.app import make_app
+from nearfirst_embedding.encoder import Encoder, encode_texts
+from nearfirst_embedding.settings import EmbeddingSettings
+
+TEXTS = ["a cat sits", "the dog runs this dog", "a bird"]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path)
+
+
+@pytest.fixture
+def client(settings: Settings, tiny_encoder: Path) -> Iterator[TestClient]:
+    served = EmbeddingSettings(model=str(tiny_encoder), max_inputs=5)
+    with TestClient(make_app(settings, served)) as client:
+        yield client
+
+
+@pytest.fixture
+def expected(tiny_encoder: Path) -> np.ndarray:
+    return encode_texts(Representation(model=str(tiny_encoder)), TEXTS)
+
+
+def test_a_list_of_texts_is_answered_in_its_order(client: TestClient, tiny_encoder: Path, expected: np.ndarray) -> None:
+    answer = client.post("/v1/embeddings", json={"input": TEXTS, "model": str(tiny_encoder)})
+    assert answer.status_code == 200
+    body = answer.json()
+    assert body["object"] == "list"
+    assert body["model"] == str(tiny_encoder)
+    assert [(item["object"], item["index"]) for item in body["data"]] == [
+        ("embedding", 0),
+        ("embedding", 1),
+        ("embedding", 2),
+    ]
+    np.testing.assert_array_equal(np.array([item["embedding"] for item in body["data"]], dtype=np.float32), expected)
+
+
+def test_usage_counts_the_tokens_that_the_model_sees(client: TestClient, tiny_encoder: Path) -> None:
+    words_and_special_tokens = (3 + 2) + (5 + 2) + (2 + 2)
+    usage = client.post("/v1/embeddings", json={"input": TEXTS, "model": str(tiny_encoder)}).json()["usage"]
+    assert usage == {"prompt_tokens": words_and_special_tokens, "total_tokens": words_and_special_tokens}
+    cut = client.post("/v1/embeddings", json={"input": "cat " * 100, "model": str(tiny_encoder)}).json()["usage"]
+    assert cut["total_tokens"] == 16
+
+
+def test_base64_holds_the_same_numbers(client: TestClient, tiny_encoder: Path, expected: np.ndarray) -> None:
+    body = {"input": TEXTS[0], "model": str(tiny_encoder), "encoding_format": "base64"}
+    (item,) = client.post("/v1/embeddings", json=body).json()["data"]
+    vector = np.frombuffer(base64.b64decode(item["embedding"]), dtype="<f4")
+    np.testing.assert_allclose(vector, expected[0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changed", "status", "code", "message"),
+    [
+        ({"model": "text-embedding-3-small"}, 404, "not_found", "'text-embedding-3-small' isn't served here"),
+        ({"input": []}, 422, "invalid_input", "texts is empty"),
+        ({"input": ["a cat", " "]}, 422, "invalid_input", "row 1"),
+        ({"input": ["a"] * 6}, 413, "body_too_large", "6 texts; at most 5"),
+        ({"input": [[1, 2, 3]]}, 422, "invalid_input", "input"),
+        ({"dimensions": 16}, 422, "invalid_input", "dimensions is 16; vectors of"),
+        ({"encoding_format": "int8"}, 422, "invalid_input", "encoding_format"),
+        ({"prompt": "x"}, 422, "invalid_input", "prompt"),
+    ],
+)
+def test_what_is_not_served_is_refused_as_a_problem(
+    client: TestClient, tiny_encoder: Path, changed: dict[str, object], status: int, code: str, message: str
+) -> None:
+    answer = client.post("/v1/embeddings", json={"input": "a cat", "model": str(tiny_encoder)} | changed)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["code"] == code
+    assert message in answer.json()["detail"]
+
+
+def test_dimensions_of_the_model_are_taken(client: TestClient, tiny_encoder: Path) -> None:
+    body = {"input": "a cat", "model": str(tiny_encoder), "dimensions": 32, "user": "someone"}
+    assert client.post("/v1/embeddings", json=body).status_code == 200
+
+
+def test_a_configured_key_is_asked_for(tmp_path: Path, tiny_encoder: Path) -> None:
+    settings = Settings(home=tmp_path, api_keys=[SecretStr("open sesame")])
+    body = {"input": "a cat", "model": str(tiny_encoder)}
+    with TestClient(make_app(settings, EmbeddingSettings(model=str(tiny_encoder)))) as client:
+        assert client.post("/v1/embeddings", json=body).status_code == 401
+        headers = {"Authorization": "Bearer open sesame"}
+        assert client.post("/v1/embeddings", json=body, headers=headers).status_code == 200
+        assert client.get("/healthz").status_code == 200
+
+
+def test_requests_beyond_the_places_are_told_to_come_back(
+    settings: Settings, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, leave = threading.Event(), threading.Event()
+    encode_batch = Encoder.encode_batch
+
+    def slow_batch(self: Encoder, texts: list[str]) -> np.ndarray:
+        entered.set()
+        assert leave.wait(10)
+        return encode_batch(self, texts)
+
+    monkeypatch.setattr(Encoder, "encode_batch", slow_batch)
+    body = {"input": "a cat", "model": str(tiny_encoder)}
+    served = EmbeddingSettings(model=str(tiny_encoder), max_requests=1)
+    with TestClient(make_app(settings, served)) as client, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(client.post, "/v1/embeddings", json=body)
+        assert entered.wait(10)
+        refused = client.post("/v1/embeddings", json=body)
+        leave.set()
+        assert (refused.status_code, refused.json()["code"]) == (429, "overloaded")
+        assert first.result(10).status_code == 200
+        assert client.post("/v1/embeddings", json=body).status_code == 200
+
+
+def test_many_threads_get_what_one_would(client: TestClient, tiny_encoder: Path, expected: np.ndarray) -> None:
+    def ask(row: int) -> np.ndarray:
+        answer = client.post("/v1/embeddings", json={"input": TEXTS[row], "model": str(tiny_encoder)})
+        return np.array(answer.json()["data"][0]["embedding"])
+
+    rows = [number % 3 for number in range(24)]
+    with ThreadPoolExecutor(8) as pool:
+        for row, vector in zip(rows, pool.map(ask, rows), strict=True):
+            np.testing.assert_allclose(vector, expected[row], atol=1e-6)
+
+
+def test_probes_answer_once_the_encoder_is_loaded(client: TestClient, tiny_encoder: Path) -> None:
+    assert client.get("/healthz").json()["status"] == "ok"
+    assert client.get("/readyz").json() == {"status": "ready"}
+    client.post("/v1/embeddings", json={"input": "a cat", "model": str(tiny_encoder)})
+    assert 'route="/v1/embeddings",status="200"} 1.0' in client.get("/metrics").text
+
+
+def test_a_model_that_can_not_be_loaded_ends_the_start(settings: Settings, tmp_path: Path) -> None:
+    served = EmbeddingSettings(model=str(tmp_path / "nothing"))
+    with pytest.raises(InvalidModel, match="no such folder"), TestClient(make_app(settings, served)):
+        pass
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEARFIRST_EMBEDDING_MODEL", "package:all-MiniLM-L6-v2")
+    monkeypatch.setenv("NEARFIRST_EMBEDDING_MAX_LENGTH", "128")
+    expected = Representation(model="package:all-MiniLM-L6-v2", max_length=128)
+    assert EmbeddingSettings().representation == expected
