@@ -1,17 +1,63 @@
-# Hooks, CI and people call the same targets. `make help` lists them.
+# Hooks, CI and people call the same targets. `make` lists them.
 SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
-DATA ?=
-# Where the CPU wheel of torch is served; pip falls back to its own find-links where that can't be reached.
-TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
-TORCH ?= torch==2.13.0
+INSTALLED := $(VENV)/.installed
+PIP := $(BIN)/pip --disable-pip-version-check
 
-.PHONY: help install demo test lint format bench clean
+# torch goes in first and alone, as a CPU wheel; then nothing that follows pulls CUDA packages. Where this index can't be
+# reached, pip finds the wheel in the folders that it is configured with. On a GPU machine: make install TORCH=torch==2.13.0 TORCH_INDEX=
+TORCH ?= torch==2.13.0+cpu
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+SERVICES := services/embedding services/arrangement services/training services/generation services/scoring
+DATA ?=
+DEMO_FLAGS ?=
+
+.PHONY: help install demo test test-distributions lint format bench clean
 
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
-install: $(STAMP)  ## make .venv and install everything into it
+install: $(INSTALLED)  ## make .venv and install everything into it
+
+$(INSTALLED): constraints.txt requirements-dev.txt shared/pyproject.toml $(SERVICES:%=%/pyproject.toml)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is wanted; set PYTHON=...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing torch ..."
+	$(PIP) install --quiet --no-deps --retries 0 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $(TORCH)
+	@echo "Installing the rest (a minute or two) ..."
+	$(PIP) install --quiet --constraint constraints.txt --requirement requirements-dev.txt
+	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation \
+		--editable 'shared[web,demo]' $(SERVICES:%=--editable %)
+	touch $@
+
+demo: $(INSTALLED)  ## the main job on this machine: demo/report.json, demo/figure.svg, demo/figure.png (DATA=FILE for your data)
+	$(BIN)/nearfirst demo --out demo $(if $(DATA),--data $(DATA)) $(DEMO_FLAGS)
+
+test: $(INSTALLED)  ## all tests, with a real PostgreSQL and Redis
+	$(BIN)/python tests/support/provide.py
+	$(BIN)/python -m pytest -m "not slow"
+
+test-distributions: $(INSTALLED)  ## install each distribution into an environment of its own and import it
+	$(BIN)/python -m pytest -m slow tests/campaigns
+
+lint: $(INSTALLED)  ## ruff, mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED)  ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED)  ## TMA on the whole of real P3 against the literal loop
+	$(BIN)/python tests/bench/bench_tma.py
+
+clean:  ## remove the environment and what the targets made
+	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -176,11 +176,11 @@ def test_order_and_consumed_split_lines_at_newlines_only(serve):
 
     @app.get("/train-jobs/{run_id}/consumed")
     def consumed(run_id: str) -> Response:
-        return PlainTextResponse(json.dumps({"step": 1, "ids": [odd]}, ensure_ascii=False) + "\n")
+        return PlainTextResponse(json.dumps({"step": 1, "ids": [odd], "head": "00"}, ensure_ascii=False) + "\n")
 
     with Client(serve(app)) as client:
         assert [found.id for found in client.order("arr_1")] == [odd, odd]
-        assert client.consumed("job_1") == [ConsumedStep(step=1, ids=[odd])]
+        assert client.consumed("job_1") == [ConsumedStep(step=1, ids=[odd], head="00")]
 
 
 @pytest.mark.parametrize(("name", "wanted"), [("order.parquet", "parquet"), ("order.jsonl", "jsonl")])

@@ -87,9 +87,9 @@ def _make_steps(run: Run, progress: ProgressCallback) -> int:
             values = {"train_loss": loss.item(), "grad_norm": norm.item(), "lr": rate}
             _refuse_non_finite(step, batch.ids, values)
             run.optimizer.step()
+            values["tokens_per_s"] = batch.num_tokens / (time.perf_counter() - started_at)
         run.optimizer.zero_grad(set_to_none=True)
         num_tokens += batch.num_tokens
-        values["tokens_per_s"] = batch.num_tokens / (time.perf_counter() - started_at)
         run.recorder.consumed(step, batch.ids, head)
         run.recorder.metrics([MetricRow(step=step, name=name, value=value) for name, value in values.items()])
         is_last = step == plan.num_steps

@@ -23,7 +23,18 @@ def token_losses(model: Any, batch: MicroBatch) -> torch.Tensor:
 
     Returns:
         (S,) fp32, in the order of `batch.targets`; the softmax is taken in fp32 whatever the autocast.
+
+    Notes:
+        Logits are computed where a scored token is predicted from and nowhere else: S x V of them instead of b x T x V.
     """
-    logits_bTV = model(input_ids=batch.input_ids, use_cache=False).logits
-    logits_SV = logits_bTV.flatten(0, 1).index_select(0, batch.predictors).float()
-    return cross_entropy(logits_SV, batch.targets, reduction="none")
+
+    def select(_head: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
+        hidden_bTD = inputs[0]
+        return (hidden_bTD.flatten(0, 1).index_select(0, batch.predictors)[None],)
+
+    hook = model.get_output_embeddings().register_forward_pre_hook(select)
+    try:
+        logits_1SV = model(input_ids=batch.input_ids, use_cache=False).logits
+    finally:
+        hook.remove()
+    return cross_entropy(logits_1SV[0].float(), batch.targets, reduction="none")

@@ -50,7 +50,9 @@ def parse(model: type[ModelT], raw: bytes, source: str) -> ModelT:
     try:
         return model.model_validate_json(raw)
     except ValidationError as error:
-        raise UnexpectedAnswer(f"{source} answered with something that is no {model.__name__}: {error}") from error
+        raise UnexpectedAnswer(
+            f"{source} answered with something that is no {model.__name__}: {_first_error(error)}"
+        ) from error
 
 
 class Transport:
@@ -87,7 +89,9 @@ class Transport:
             try:
                 yield from items.validate_python(page.items)
             except ValidationError as error:
-                raise UnexpectedAnswer(f"GET {path} lists something that is no {model.__name__}: {error}") from error
+                raise UnexpectedAnswer(
+                    f"GET {path} lists something that is no {model.__name__}: {_first_error(error)}"
+                ) from error
             if page.next_cursor is None:
                 return
             query["cursor"] = page.next_cursor
@@ -176,6 +180,12 @@ class Transport:
         if isinstance(error, httpx.TimeoutException):
             return ServerUnreachable(f"{self.base_url} did not answer within {self._timeout_s:g} s")
         return ServerUnreachable(f"the connection to {self.base_url} broke: {error or type(error).__name__}")
+
+
+def _first_error(error: ValidationError) -> str:
+    """The first thing wrong, on one line."""
+    first = error.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'the body'}: {first['msg']}"
 
 
 def _api_error(response: httpx.Response) -> ApiError:

@@ -90,3 +90,5 @@ class ConsumedStep(Contract):
     """From 1."""
     ids: list[str]
     """Example ids, in the order in which they were consumed."""
+    head: str
+    """h_step in hex."""

@@ -12,11 +12,11 @@ def resolve_under_root(path: str, roots: Sequence[Path]) -> Path:
     """The absolute path of a file or folder that a user named, checked to be inside an allowed root.
 
     `..` and symbolic links are resolved first, in the path and in the roots. A relative path is taken from each root in
-    turn: the first root that has it wins, and the first root when none has. Whether the file exists is not checked.
+    turn: the first root that has it wins, and the first root when none has. An absent file is not an error.
 
     Raises:
-        PathNotAllowed: the path leaves every root, or no root is configured; the detail says nothing about what
-            is outside.
+        PathNotAllowed: there is no root, an absolute path is in none of them, or a relative one that none of them has
+            leaves one; the detail says nothing about what is outside.
 
     Notes: a link that is changed between this check and the reading is not caught; roots are folders whose contents
         the operator controls.
@@ -25,14 +25,12 @@ def resolve_under_root(path: str, roots: Sequence[Path]) -> Path:
     if not roots:
         raise PathNotAllowed(f"path {shown} is not allowed: this server has no folder that paths may name")
     try:
-        inside = [
-            candidate
-            for root in (root.resolve() for root in roots)
-            if (candidate := (root / path).resolve()).is_relative_to(root)
-        ]
+        resolved = [((root / path).resolve(), root.resolve()) for root in roots]
+        inside = [candidate for candidate, root in resolved if candidate.is_relative_to(root)]
         found = next((candidate for candidate in inside if candidate.exists()), None)
-    except (OSError, RuntimeError, ValueError) as error:  # a name too long, a loop of links, a null byte
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links; a null byte; a name that is too long
         raise PathNotAllowed(f"path {shown} is not allowed: it can't be resolved") from error
-    if not inside:
+    leaves_a_root = len(inside) < len(resolved) and not Path(path).is_absolute()
+    if found is None and (leaves_a_root or not inside):
         raise PathNotAllowed(f"path {shown} is not allowed: it leads outside the allowed folders")
     return found or inside[0]

@@ -16,29 +16,31 @@ def framed(text: str) -> bytes:
     return u64(len(text.encode())) + text.encode()
 
 
-def chain() -> tuple[str, str]:
-    """The order's digest, and the receipt's head after three steps of two rows, written out from the format."""
+def chain() -> tuple[str, list[str]]:
+    """The order's digest, and the receipt's head after each of three steps of two rows, written out from the format."""
     order = hashlib.sha256(b"nearfirst-order-v1\0" + b"sha256:data").digest()
     for name in IDS:
         order = hashlib.sha256(order + framed(name)).digest()
     digest = f"sha256:{order.hex()}"
     head = hashlib.sha256(digest.encode()).digest()
+    heads = []
     for step, names in enumerate((("a", "b"), ("c", "d"), ("é", "f")), start=1):
         head = hashlib.sha256(head + u64(step) + b"".join(map(framed, names))).digest()
-    return digest, head.hex()
+        heads.append(head.hex())
+    return digest, heads
 
 
-DIGEST, HEAD = chain()
+DIGEST, HEADS = chain()
 RECEIPT = Receipt(
     arrangement_digest=DIGEST,
     dataset_digest="sha256:data",
     global_batch_size=2,
     num_rows=6,
     steps=3,
-    head=HEAD,
+    head=HEADS[-1],
     verified=True,
 )
-CONSUMED = [ConsumedStep(step=step + 1, ids=IDS[2 * step : 2 * step + 2]) for step in range(3)]
+CONSUMED = [ConsumedStep(step=step + 1, ids=IDS[2 * step : 2 * step + 2], head=HEADS[step]) for step in range(3)]
 
 
 def test_a_receipt_over_the_order_has_no_faults():
@@ -68,8 +70,9 @@ def test_a_swapped_row_in_the_order_is_found_in_digest_head_and_log():
     assert "training's log differs from the order at step 2" in faults
 
 
-def test_a_log_of_other_ids_is_found_where_it_differs():
-    consumed = [*CONSUMED[:2], ConsumedStep(step=3, ids=["f", "é"])]
+@pytest.mark.parametrize("change", [{"ids": ["f", "é"]}, {"head": "00" * 32}])
+def test_a_log_of_other_ids_or_heads_is_found_where_it_differs(change):
+    consumed = [*CONSUMED[:2], CONSUMED[2].model_copy(update=change)]
     assert find_faults(IDS, DIGEST, RECEIPT, consumed, 3) == ["training's log differs from the order at step 3"]
 
 

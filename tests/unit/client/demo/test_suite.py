@@ -103,13 +103,17 @@ def test_sigterm_to_the_demo_stops_the_suite_too(tmp_path):
         command = lambda home, port: [sys.executable, str(home / "server.py"), str(home), str(port)]
         with running_suite(home, command=command):
             print("ready", flush=True)
-            time.sleep(600)
+            while True:
+                time.sleep(0.05)
     """)
     demo = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     with demo:
-        assert demo.stdout is not None
-        assert demo.stdout.readline() == "ready\n"
-        os.kill(demo.pid, signal.SIGTERM)
-        assert demo.wait(15) == 128 + signal.SIGTERM
+        try:
+            assert demo.stdout is not None
+            assert demo.stdout.readline() == "ready\n"
+            os.kill(demo.pid, signal.SIGTERM)
+            assert demo.wait(30) == 128 + signal.SIGTERM
+        finally:
+            demo.kill()
     assert (tmp_path / "stopped_by").read_text() == "SIGINT"
     wait_until_gone(int((tmp_path / "child").read_text()))

@@ -116,6 +116,8 @@ class Follower:
         task = self._tasks.pop(run_id, None)
         if task is not None:
             self._bars.remove_task(task)
+        if not self._bars.console.is_terminal:
+            self._bars.console.print(f"{self._labels[run_id]}: {state.value}", highlight=False)
         if run_id in self._unfinished:
             self._unfinished.remove(run_id)
             self._steps_done[run_id] = self._jobs[run_id]

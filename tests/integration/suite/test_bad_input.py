@@ -1,0 +1,270 @@
+"""Bad requests get a clear answer, and nothing of them is kept."""
+
+import gzip
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.integration.suite.test_main_job import arrangement_body, train_body
+from tests.support.suite import RunningSuite
+
+ROW = {"instruction": "Say hi.", "output": "Hi."}
+
+
+@pytest.fixture(scope="module")
+def suite(make_suite: Callable[..., RunningSuite]) -> RunningSuite:
+    """All processes, with small limits."""
+    running = make_suite(NEARFIRST_MAX_BODY_BYTES="20000", NEARFIRST_MAX_UPLOAD_BYTES="100000")
+    running.start()
+    return running
+
+
+def problem(answer: httpx.Response, status: int, code: str) -> str:
+    """Check the shape of an error; returns its detail."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert (body["status"], body["code"]) == (status, code)
+    return str(body["detail"])
+
+
+def num_datasets(suite: RunningSuite) -> int:
+    return len(suite.get("/datasets?limit=1000")["items"])
+
+
+def lines(*rows: Any) -> bytes:
+    return b"".join((row if isinstance(row, bytes) else json.dumps(row).encode()) + b"\n" for row in rows)
+
+
+BAD_FILES: dict[str, tuple[bytes, list[str]]] = {
+    "a malformed line": (lines(*[{**ROW, "id": str(n)} for n in range(16)], b'{"instruction": "x', ROW), ["line 17"]),
+    "an empty file": (b"", ["empty"]),
+    "blank lines only": (b"\n\n", ["empty"]),
+    "no assistant turn": (
+        lines({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]})
+        + lines({"messages": [{"role": "user", "content": "Hello?"}]}),
+        ["line 2", "assistant"],
+    ),
+    "a duplicate id": (lines({**ROW, "id": "x"}, {**ROW, "id": "y"}, {**ROW, "id": "x"}), ["'x'", "line 1", "line 3"]),
+    "unknown fields": (lines({"foo": 1, "bar": 2}), ["foo", "bar"]),
+    "a wrong type": (lines({"instruction": "a", "output": {"not": "text"}}), ["line 1", "output"]),
+    "text that is not UTF-8": (lines(ROW) + b'{"instruction": "\xff", "output": "a"}\n', ["line 2", "UTF-8"]),
+    "a list inside JSON lines": (lines(ROW, [1, 2]), ["line 2"]),
+}
+
+
+@pytest.mark.parametrize(("content", "words"), BAD_FILES.values(), ids=BAD_FILES.keys())
+def test_a_bad_file_is_named_by_line_and_registers_nothing(
+    suite: RunningSuite, content: bytes, words: list[str]
+) -> None:
+    before = num_datasets(suite)
+    answer = suite.client.post("/datasets", files={"file": ("pool.jsonl", content)})
+    detail = problem(answer, 422, "invalid_dataset")
+    assert "pool.jsonl" in detail
+    for word in words:
+        assert word in detail
+    assert num_datasets(suite) == before
+
+
+def test_a_truncated_gzip_file_is_refused(suite: RunningSuite) -> None:
+    content = gzip.compress(lines(*[{**ROW, "id": str(n)} for n in range(500)]))[:-20]
+    problem(suite.client.post("/datasets", files={"file": ("pool.jsonl.gz", content)}), 422, "invalid_dataset")
+
+
+def test_a_split_that_no_row_has_is_refused_with_those_that_are_there(suite: RunningSuite) -> None:
+    content = lines({**ROW, "split": "train"})
+    answer = suite.client.post("/datasets", files={"file": ("pool.jsonl", content)}, data={"split": "dev"})
+    detail = problem(answer, 422, "invalid_dataset")
+    assert "'dev'" in detail
+    assert "train" in detail
+
+
+def test_an_unknown_format_or_form_field_is_refused(suite: RunningSuite) -> None:
+    files = {"file": ("pool.jsonl", lines(ROW))}
+    assert "format" in problem(suite.client.post("/datasets", files=files, data={"format": "xml"}), 422, "invalid_input")
+    assert "colour" in problem(suite.client.post("/datasets", files=files, data={"colour": "red"}), 422, "invalid_input")
+    assert "file" in problem(suite.client.post("/datasets", files={"other": ("a", b"x")}), 422, "invalid_input")
+
+
+def test_the_same_rows_under_the_same_name_are_registered_once(suite: RunningSuite) -> None:
+    first, again, renamed = (
+        suite.client.post("/datasets", files={"file": ("pool.jsonl", lines(ROW))}, data={"name": name})
+        for name in ("mine", "mine", "yours")
+    )
+    assert [first.status_code, again.status_code, renamed.status_code] == [201, 200, 201]
+    assert first.json()["id"] == again.json()["id"] != renamed.json()["id"]
+    assert first.json()["digest"] == renamed.json()["digest"]
+
+
+def test_paths_outside_the_allowed_root_are_refused(suite: RunningSuite, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.jsonl"
+    secret.write_bytes(lines(ROW))
+    inside = suite.home / "data"
+    (inside / "link.jsonl").symlink_to(secret)
+    climbing = os.path.relpath(secret, inside)
+    for source in (str(secret), climbing, "link.jsonl", "/etc/passwd"):
+        detail = problem(suite.client.post("/datasets", json={"source": source}), 403, "path_not_allowed")
+        assert "Say hi" not in detail
+    (inside / "fine.jsonl").write_bytes(lines(ROW))
+    assert suite.client.post("/datasets", json={"source": "fine.jsonl"}).status_code == 201
+    problem(suite.client.post("/datasets", json={"source": "absent.jsonl"}), 422, "invalid_dataset")
+    assert "ftp" in problem(suite.client.post("/datasets", json={"source": "ftp://x/y"}), 422, "invalid_input")
+
+
+def test_bodies_over_the_limit_are_refused_whether_they_say_their_size_or_not(suite: RunningSuite) -> None:
+    before = num_datasets(suite)
+    large = lines(*[{**ROW, "id": str(n), "input": "x" * 100} for n in range(1000)])
+    detail = problem(suite.client.post("/datasets", files={"file": ("a.jsonl", large)}), 413, "body_too_large")
+    assert "100000" in detail
+    form_head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.jsonl"\r\n\r\n'
+
+    def chunks() -> Any:
+        yield form_head
+        for start in range(0, len(large), 1000):
+            yield large[start : start + 1000]
+        yield b"\r\n--b--\r\n"
+
+    try:
+        unannounced = httpx.post(
+            f"{suite.url}/datasets", content=chunks(), headers={"Content-Type": "multipart/form-data; boundary=b"}
+        )
+        problem(unannounced, 413, "body_too_large")
+    except httpx.WriteError:
+        pass  # the server closed the connection before it had read all that was still to come
+    body = {"train": "x" * 30000, "test": "y", "method": "random"}
+    problem(suite.client.post("/arrangements", json=body), 413, "body_too_large")
+    assert num_datasets(suite) == before
+
+
+@pytest.fixture(scope="module")
+def datasets(suite: RunningSuite, data_files: dict[str, Path]) -> dict[str, str]:
+    return {split: suite.upload(path)["id"] for split, path in data_files.items()}
+
+
+BAD_ARRANGEMENTS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "an unknown method": ({"method": "magic"}, ["method", "'wsd'", "'tma'", "magic"]),
+    "an unknown order": ({"order": "sideways"}, ["order", "'nft'", "sideways"]),
+    "an unknown field": ({"colour": "red"}, ["colour"]),
+    "no order": ({"order": None}, ["order", "tma"]),
+    "an order that the method hasn't": ({"method": "wsd", "order": "max"}, ["max", "wsd"]),
+    "a limit above the pool": ({"limit": 61}, ["61", "60"]),
+    "a limit of nothing": ({"limit": 0}, ["limit"]),
+    "rounds that end before they start": ({"rounds": [3, 3]}, ["[3, 3)"]),
+    "rounds of another method": ({"method": "wsd", "rounds": [0, 1]}, ["rounds", "wsd"]),
+    "weights that are both zero": ({"method": "wsd", "w_min": 0, "w_avg": 0}, ["w_min", "w_avg"]),
+    "a negative seed": ({"seed": -1}, ["seed"]),
+}
+
+
+@pytest.mark.parametrize(("changes", "words"), BAD_ARRANGEMENTS.values(), ids=BAD_ARRANGEMENTS.keys())
+def test_a_bad_arrangement_is_refused_by_field(
+    suite: RunningSuite, datasets: dict[str, str], changes: dict[str, Any], words: list[str]
+) -> None:
+    detail = problem(
+        suite.client.post("/arrangements", json=arrangement_body(datasets, **changes)), 422, "invalid_input"
+    )
+    for word in words:
+        assert word in detail
+
+
+def test_a_body_that_is_no_json_is_refused(suite: RunningSuite) -> None:
+    answer = suite.client.post("/arrangements", content=b"{", headers={"Content-Type": "application/json"})
+    problem(answer, 422, "invalid_input")
+
+
+def test_nan_in_a_body_is_refused(suite: RunningSuite, datasets: dict[str, str]) -> None:
+    body = json.dumps(arrangement_body(datasets, method="wsd", w_avg=float("nan")))
+    answer = suite.client.post("/arrangements", content=body, headers={"Content-Type": "application/json"})
+    assert "w_avg" in problem(answer, 422, "invalid_input")
+
+
+def test_ids_that_nothing_has_are_not_found(suite: RunningSuite, datasets: dict[str, str]) -> None:
+    for path in ("/datasets/ds_no", "/arrangements/arr_no", "/train-jobs/job_no", "/nowhere"):
+        problem(suite.client.get(path), 404, "not_found")
+    body = arrangement_body(datasets, train="ds_no")
+    assert "ds_no" in problem(suite.client.post("/arrangements", json=body), 404, "not_found")
+    job = train_body("arr_no", datasets["test"], suite.home)
+    assert "arr_no" in problem(suite.client.post("/train-jobs", json=job), 404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"rounds": [500, 501]}, ["500", "rounds"]),
+        ({"train": "FILTERED"}, ["no_such_task"]),
+        ({"representation": {"model": "package:no-such-encoder"}}, ["no-such-encoder"]),
+    ],
+    ids=["rounds beyond the last", "a task that the dataset hasn't", "an encoder that isn't there"],
+)
+def test_what_only_a_worker_can_see_fails_the_run_with_the_reason(
+    suite: RunningSuite, datasets: dict[str, str], changes: dict[str, Any], words: list[str]
+) -> None:
+    if changes.get("train") == "FILTERED":
+        changes = {"train": {"dataset": datasets["train"], "tasks": ["no_such_task"]}}
+    run_id = suite.post("/arrangements", arrangement_body(datasets, **changes))
+    done = suite.wait(f"/arrangements/{run_id}")
+    assert done["state"] == "failed"
+    for word in words:
+        assert word in done["error"]["detail"]
+    answer = suite.client.get(f"/arrangements/{run_id}/order")
+    assert "failed" in problem(answer, 409, "not_ready")
+
+
+def test_a_model_folder_must_be_allowed_and_have_weights(suite: RunningSuite, datasets: dict[str, str]) -> None:
+    arrangement = suite.post("/arrangements", arrangement_body(datasets, method="as_is", order=None))
+
+    def refused(model: dict[str, Any], status: int, code: str) -> str:
+        body = {**train_body(arrangement, datasets["test"], suite.home), "model": model}
+        return problem(suite.client.post("/train-jobs", json=body), status, code)
+
+    without_weights = str(suite.home / "models" / "tiny")
+    assert "model.safetensors" in refused({"name_or_path": without_weights}, 422, "invalid_model")
+    assert "absent" in refused({"name_or_path": str(suite.home / "models" / "absent")}, 422, "invalid_model")
+    refused({"name_or_path": "/etc"}, 403, "path_not_allowed")
+    refused({"name_or_path": f"{without_weights}/../../../"}, 403, "path_not_allowed")
+    assert "config" in refused({"name_or_path": without_weights, "config": {"a": 1}}, 422, "invalid_input")
+
+
+BAD_JOBS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "two sources": ({"dataset": "ds_x"}, ["arrangement", "dataset"]),
+    "more GPUs than this release trains on": ({"gpus": 2}, ["gpus"]),
+    "a micro-batch above the batch": ({"micro_batch_size": 9}, ["9", "8"]),
+    "an unknown field": ({"learning_rate": 1}, ["learning_rate"]),
+    "an unknown schedule": ({"schedule": {"kind": "square"}}, ["schedule.kind", "'cosine'"]),
+}
+
+
+@pytest.mark.parametrize(("changes", "words"), BAD_JOBS.values(), ids=BAD_JOBS.keys())
+def test_a_bad_train_job_is_refused_by_field(
+    suite: RunningSuite, datasets: dict[str, str], changes: dict[str, Any], words: list[str]
+) -> None:
+    body = train_body("arr_x", datasets["test"], suite.home, **changes)
+    detail = problem(suite.client.post("/train-jobs", json=body), 422, "invalid_input")
+    for word in words:
+        assert word in detail
+
+
+def test_a_foreign_cursor_is_refused(suite: RunningSuite) -> None:
+    assert "cursor" in problem(suite.client.get("/datasets?cursor=%21%21"), 422, "invalid_input")
+    assert "limit" in problem(suite.client.get("/datasets?limit=0"), 422, "invalid_input")
+
+
+def test_changes_need_a_key_when_one_is_configured(
+    make_suite: Callable[..., RunningSuite], data_files: dict[str, Path]
+) -> None:
+    guarded = make_suite(NEARFIRST_API_KEYS='["s3cret"]')
+    guarded.start_api()
+    content = {"file": ("a.jsonl", lines(ROW))}
+    answer = guarded.client.post("/datasets", files=content)
+    problem(answer, 401, "unauthorized")
+    assert answer.headers["www-authenticate"] == "Bearer"
+    wrong = guarded.client.post("/datasets", files=content, headers={"Authorization": "Bearer nope"})
+    problem(wrong, 401, "unauthorized")
+    right = guarded.client.post("/datasets", files=content, headers={"Authorization": "Bearer s3cret"})
+    assert right.status_code == 201
+    assert guarded.client.get("/datasets").status_code == 200
+    guarded.close()
