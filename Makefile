@@ -40,7 +40,7 @@ demo: $(INSTALLED)  ## the main job on this machine: demo/report.json, demo/figu
 	$(BIN)/nearfirst demo --out demo $(if $(DATA),--data $(DATA)) $(DEMO_FLAGS)
 
 test: $(INSTALLED)  ## all tests, with a real PostgreSQL and Redis
-	$(BIN)/python tests/support/provide.py
+	$(BIN)/python -m tests.support.provide
 	$(BIN)/python -m pytest -m "not slow"
 
 test-distributions: $(INSTALLED)  ## install each distribution into an environment of its own and import it

@@ -53,8 +53,8 @@ class RunningSuite:
         port = self.url.rsplit(":", 1)[1]
         self._start(
             "api",
-            ["-m", "uvicorn", "nearfirst_arrangement.app:make_app", "--factory", "--host", "127.0.0.1", "--port", port]
-            + ["--timeout-graceful-shutdown", "1", "--log-level", "warning"],
+            "-m uvicorn nearfirst_arrangement.app:make_app --factory --host 127.0.0.1 --timeout-graceful-shutdown 1"
+            f" --log-level warning --port {port}".split(),
         )
         give_up = time.monotonic() + 60
         while True:

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nearfirst_training.tiny import make_tiny_llama
 from tests.support.services import PostgresServer, RedisServer
 from tests.support.suite import RunningSuite
+from tests.support.tiny import make_tiny_llama
 
 ENCODER = "package:all-MiniLM-L6-v2"
 TOPICS = ("bread", "rain", "chess", "engines", "poems", "planets")

@@ -85,8 +85,12 @@ def test_a_split_that_no_row_has_is_refused_with_those_that_are_there(suite: Run
 
 def test_an_unknown_format_or_form_field_is_refused(suite: RunningSuite) -> None:
     files = {"file": ("pool.jsonl", lines(ROW))}
-    assert "format" in problem(suite.client.post("/datasets", files=files, data={"format": "xml"}), 422, "invalid_input")
-    assert "colour" in problem(suite.client.post("/datasets", files=files, data={"colour": "red"}), 422, "invalid_input")
+    assert "format" in problem(
+        suite.client.post("/datasets", files=files, data={"format": "xml"}), 422, "invalid_input"
+    )
+    assert "colour" in problem(
+        suite.client.post("/datasets", files=files, data={"colour": "red"}), 422, "invalid_input"
+    )
     assert "file" in problem(suite.client.post("/datasets", files={"other": ("a", b"x")}), 422, "invalid_input")
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from nearfirst_arrangement.arrangements.service import embedding_key, embedding_spec
 from tests.integration.suite.test_main_job import ENCODER, arrangement_body, train_body
 from tests.support.services import RedisServer
 from tests.support.suite import RunningSuite
@@ -20,6 +19,7 @@ from nearfirst.contracts.runs import RunKind
 from nearfirst.registry import runs
 from nearfirst.registry.database import Database
 from nearfirst.store.artifacts import Store
+from nearfirst_arrangement.arrangements.service import embedding_key, embedding_spec
 
 NUM_TRAIN, NUM_TEST, DIMENSIONS = 12_000, 600, 64
 
@@ -107,7 +107,9 @@ def test_training_survives_the_kill_of_its_worker_and_leaves_no_process_behind(
 def test_a_worker_that_is_asked_to_stop_puts_its_run_back(suite: RunningSuite, data_files: dict[str, Path]) -> None:
     datasets = {split: suite.upload(path)["id"] for split, path in data_files.items()}
     suite.start_worker("training")
-    run_id = suite.post("/train-jobs", {**train_body("", datasets["test"], suite.home, epochs=30), **from_dataset(datasets)})
+    run_id = suite.post(
+        "/train-jobs", {**train_body("", datasets["test"], suite.home, epochs=30), **from_dataset(datasets)}
+    )
     suite.wait_for_metric(run_id, "train_loss", step=3)
     suite.signal("training", signal.SIGTERM)
     assert suite.get(f"/train-jobs/{run_id}")["state"] == "queued"
@@ -117,14 +119,18 @@ def test_a_worker_that_is_asked_to_stop_puts_its_run_back(suite: RunningSuite, d
     assert done["result"]["resumed_from"] >= 3
 
 
-def from_dataset(datasets: dict[str, str]) -> dict[str, Any]:
-    return {"arrangement": None, "dataset": datasets["train"]}
+def dataset_body(suite: RunningSuite, datasets: dict[str, str], **changes: Any) -> dict[str, Any]:
+    """A job on the training pool in its own order."""
+    return train_body("", datasets["test"], suite.home, arrangement=None, dataset=datasets["train"], **changes)
 
 
 def test_a_cancelled_job_ends_soon_and_can_be_resumed(suite: RunningSuite, data_files: dict[str, Path]) -> None:
     datasets = {split: suite.upload(path)["id"] for split, path in data_files.items()}
     suite.start_worker("training")
-    body = {**train_body("", datasets["test"], suite.home, epochs=15, checkpoint={"state_every": 5}), **from_dataset(datasets)}
+    body = {
+        **train_body("", datasets["test"], suite.home, epochs=15, checkpoint={"state_every": 5}),
+        **from_dataset(datasets),
+    }
     run_id = suite.post("/train-jobs", body)
     suite.wait_for_metric(run_id, "train_loss", step=8)
     assert suite.client.post(f"/train-jobs/{run_id}/cancel").status_code == 202

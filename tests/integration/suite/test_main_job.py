@@ -222,7 +222,9 @@ def test_a_tampered_order_fails_training_and_names_the_step(suite: RunningSuite,
     assert suite.wait(f"/arrangements/{run_id}")["state"] == "succeeded"
     original = suite.client.get(f"/arrangements/{run_id}/order").content
     stored = next(
-        path for path in (suite.home / "store" / "objects").rglob("*") if path.is_file() and path.read_bytes() == original
+        path
+        for path in (suite.home / "store" / "objects").rglob("*")
+        if path.is_file() and path.read_bytes() == original
     )
     lines = original.splitlines(keepends=True)
     lines[19], lines[20] = lines[20], lines[19]  # rows of step 3

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.support.tiny import make_tiny_llama
 
 from nearfirst.contracts.training import ModelSpec, OptimizerSpec, TrainSettings
 from nearfirst.data.dataset import load_dataset
 from nearfirst.data.order import order_table, write_order
 from nearfirst_training.job import TrainingJob
-from nearfirst_training.tiny import make_tiny_llama
 
 WORDS = ["red", "green", "blue", "seven", "eight", "apple", "pear", "house", "river", "stone", "sings", "near", "under"]
 NUM_TRAIN, NUM_TEST = 40, 13

@@ -102,7 +102,7 @@ def test_resume_refuses_another_model(make_job, tmp_path, model_folder):
     job = make_stopped(make_job, tmp_path / "out", 2, Cancelled(), model=model)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 1e-3}))
-    with pytest.raises(StateConflict, match=r"model_config\.rms_norm_eps was 1e-06, now is 0\.001"):
+    with pytest.raises(StateConflict, match=r"model_config\.rms_norm_eps was 1e-05, now is 0\.001"):
         train(job)
 
 

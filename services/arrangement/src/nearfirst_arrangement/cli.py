@@ -2,8 +2,6 @@
 
 import json
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar
@@ -13,9 +11,9 @@ import numpy.typing as npt
 import typer
 from pydantic import ValidationError
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from nearfirst.client.progress import progress_bar
 from nearfirst.contracts.arrangements import (
     DEFAULT_ENCODER,
     ArrangementRules,
@@ -28,7 +26,6 @@ from nearfirst.contracts.arrangements import (
 from nearfirst.contracts.base import Contract
 from nearfirst.contracts.datasets import DatasetFormat
 from nearfirst.contracts.problems import InvalidInput, invalid_input_from_validation
-from nearfirst.contracts.progress import ProgressCallback
 from nearfirst.data.order import OrderTable, order_table, write_order
 from nearfirst_arrangement import embedding_files
 from nearfirst_arrangement.embedding_files import Side
@@ -85,7 +82,7 @@ def arrange(
     test_side = _load("test", test, test_format, test_split)
     vectors = _vectors(rules, representation, (train_side, train_embeddings), (test_side, test_embeddings))
     num_train = len(train_side.dataset.examples)
-    with _progress_bar("arranging") as progress:
+    with progress_bar("arranging") as progress:
         arranged = arrange_rows(rules, vectors.train, vectors.test, num_train, progress=progress)
     table = _order_table(arranged, train_side, test_side)
     result = {"digest": table.digest, "num_rows": len(table), "num_rounds": arranged.num_rounds}
@@ -103,7 +100,7 @@ def _valid(contract: type[C], **fields: Any) -> C:
 
 
 def _load(name: str, path: Path, format: DatasetFormat | None, split: str | None) -> Side:
-    with _progress_bar(f"reading {name}") as progress:
+    with progress_bar(f"reading {name}") as progress:
         return embedding_files.load_side(name, path, format, split, progress)
 
 
@@ -139,9 +136,9 @@ def _vectors(
     if rules.method not in (Method.WSD, Method.TMA):
         return _Embeddings(None, None, None)
     encode = embedding_files.find_encoder(representation)
-    with _progress_bar("embedding train") as progress:
+    with progress_bar("embedding train") as progress:
         train_vectors = embedding_files.encode_side(encode, representation, train_side, progress)
-    with _progress_bar("embedding test") as progress:
+    with progress_bar("embedding test") as progress:
         test_vectors = embedding_files.encode_side(encode, representation, test_side, progress)
     return _Embeddings(train_vectors, test_vectors, {"representation": representation.model_dump(mode="json")})
 
@@ -149,9 +146,9 @@ def _vectors(
 def _read_vectors(train: tuple[Side, Path], test: tuple[Side, Path]) -> _Embeddings:
     (train_side, train_path), (test_side, test_path) = train, test
     embedding_files.check_same_encoder(train_path, test_path)
-    with _progress_bar("reading train embeddings") as progress:
+    with progress_bar("reading train embeddings") as progress:
         train_vectors = embedding_files.read_vectors(train_path, train_side, progress)
-    with _progress_bar("reading test embeddings") as progress:
+    with progress_bar("reading test embeddings") as progress:
         test_vectors = embedding_files.read_vectors(test_path, test_side, progress)
     sources = {
         side.name: {"file": path.name, "encoder": embedding_files.encoder_of(path)}
@@ -213,16 +210,3 @@ def _print_summary(out: Path, manifest_path: Path, table: OrderTable, arranged: 
     summary.add_row("order", str(out))
     summary.add_row("manifest", str(manifest_path))
     Console().print(summary)
-
-
-@contextmanager
-def _progress_bar(what: str) -> Iterator[ProgressCallback]:
-    """A bar on stderr that a progress callback moves."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-
-        def move(done: int, total: int | None, unit: str) -> None:
-            bar.update(task, completed=done, total=total, description=f"{what}: {unit}")
-
-        yield move

@@ -1,21 +1,17 @@
 """`nearfirst embed`: the vectors of a dataset file, without any server."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from nearfirst.client.progress import progress_bar
 from nearfirst.contracts.arrangements import DEFAULT_ENCODER, Representation, TextRule
 from nearfirst.contracts.datasets import DatasetFormat
 from nearfirst.contracts.problems import InvalidInput
-from nearfirst.contracts.progress import ProgressCallback
 from nearfirst.data.dataset import load_dataset
 from nearfirst.data.example import embedded_text
 from nearfirst_embedding.encoder import encode_texts, encoder_key, load_encoder, truncated_counts
@@ -41,10 +37,10 @@ def embed(
     if not out.parent.is_dir():
         raise InvalidInput(f"--out is {str(out)!r}; wanted it in a folder that exists")
     representation = Representation(model=model, revision=revision, text=text, max_length=max_length)
-    with _progress_bar("reading") as progress:
+    with progress_bar("reading") as progress:
         dataset = load_dataset(data, format=format, split=split, progress=progress)
     texts = [embedded_text(example, text) for example in dataset.examples]
-    with _progress_bar("embedding") as progress:
+    with progress_bar("embedding") as progress:
         vectors = encode_texts(representation, texts, progress=progress)
     _write(
         out,
@@ -71,16 +67,3 @@ def _write(out: Path, vectors: npt.NDArray[np.float32], sidecar: dict[str, Any])
     unfinished_sidecar = described.with_name(f"{described.name}.part")
     unfinished_sidecar.write_text(json.dumps(sidecar, indent=2) + "\n")
     unfinished_sidecar.replace(described)
-
-
-@contextmanager
-def _progress_bar(what: str) -> Iterator[ProgressCallback]:
-    """A bar on stderr that a progress callback moves."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-
-        def move(done: int, total: int | None, unit: str) -> None:
-            bar.update(task, completed=done, total=total, description=f"{what} {unit}")
-
-        yield move

@@ -10,7 +10,7 @@ from nearfirst.contracts.embeddings import EmbeddingSpec
 from nearfirst.data.dataset import read_canonical
 from nearfirst.data.example import embedded_text
 from nearfirst.queue.execution import RunContext, RunResult
-from nearfirst_embedding.encoder import encode_texts, encoder_key, load_encoder, truncated_counts
+from nearfirst_embedding.encoder import encoder_key, load_encoder, refuse_empty_texts
 
 
 def embed(context: RunContext) -> RunResult:
@@ -19,13 +19,16 @@ def embed(context: RunContext) -> RunResult:
     store = context.worker.store
     examples = read_canonical(store.local_path(spec.dataset_digest))
     texts = [embedded_text(example, spec.representation.text) for example in examples]
-    vectors_ND = encode_texts(spec.representation, texts, progress=context.progress)
+    refuse_empty_texts(texts)
+    encoder = load_encoder(spec.representation)
+    tokenized = encoder.tokenize(texts)
+    vectors_ND = encoder.encode(texts, tokenized, progress=context.progress)
     about = {
-        "encoder": encoder_key(spec.representation, load_encoder(spec.representation).files.digest),
+        "encoder": encoder_key(spec.representation, encoder.files.digest),
         "num_rows": vectors_ND.shape[0],
         "dimensions": vectors_ND.shape[1],
         "dataset_digest": spec.dataset_digest,
-        "truncated": truncated_counts(spec.representation, texts),
+        "truncated": int(tokenized.truncated.sum()),
     }
     with tempfile.TemporaryDirectory(prefix="nearfirst-embed-") as folder:
         vectors, description = Path(folder) / "embeddings.npy", Path(folder) / "embeddings.json"

@@ -106,9 +106,7 @@ class RunContext:
         self._reported_s = now
         eta_s = (now - self._started_s) / done * (total - done) if done and total else None
         self._write(
-            lambda session: runs.record_progress(
-                session, self.claim, done=done, total=total, unit=unit, eta_s=eta_s
-            )
+            lambda session: runs.record_progress(session, self.claim, done=done, total=total, unit=unit, eta_s=eta_s)
         )
 
     def metrics(self, rows: Sequence[MetricRow]) -> None:

@@ -79,7 +79,7 @@ def test_a_failed_run_ends_it_with_the_runs_name_and_reason(serve, run_id):
 
 
 def test_a_cancelled_job_ends_it_too(serve):
-    with pytest.raises(RunFailed, match="job_1.* cancelled"):
+    with pytest.raises(RunFailed, match=r"job_1.* cancelled"):
         run_follower(serve(event_app([state("job_1", "cancelled")], {"job_1": "cancelled", "job_2": "queued"})))
 
 

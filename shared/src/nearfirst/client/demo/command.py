@@ -136,7 +136,7 @@ def write_results(report: Report, subtitle: str, out: Path) -> None:
 
 def print_results(report: Report, out: Path) -> None:
     """Print the lines as a table, what became of the receipts, and where to look."""
-    console = Console()
+    console = Console(soft_wrap=True, highlight=False)
     steps = report.training["steps"]
     table = Table(title="Test loss (nats per token), mean over seeds", title_justify="left")
     table.add_column("order")

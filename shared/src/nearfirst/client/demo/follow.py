@@ -5,10 +5,18 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from nearfirst.client.api import Client
-from nearfirst.client.watch import describe_error, format_eta
+from nearfirst.client.watch import describe_error
 from nearfirst.contracts import runs
 from nearfirst.contracts.problems import NearfirstError
 from nearfirst.contracts.runs import TERMINAL_STATES, RunEvent, RunState
@@ -28,13 +36,15 @@ class RunFailed(NearfirstError):
 
 @contextmanager
 def progress_bars(console: Console) -> Iterator[Progress]:
-    """Bars with counts, unit and remaining time, to `console`."""
+    """Bars with counts, unit, elapsed and remaining time."""
     with Progress(
         TextColumn("{task.description:<28}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[note]}"),
         TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
         console=console,
     ) as bars:
         yield bars
@@ -97,8 +107,7 @@ class Follower:
         task = self._tasks.get(run_id)
         if task is None:
             task = self._tasks[run_id] = self._bars.add_task(f"  {self._labels[run_id]}", total=None, note="")
-        note = f"{progress.unit}, ETA {format_eta(progress.eta_s)}"
-        self._bars.update(task, completed=progress.done, total=progress.total, note=note)
+        self._bars.update(task, completed=progress.done, total=progress.total, note=progress.unit)
         if run_id in self._jobs:
             self._steps_done[run_id] = progress.done
             self._show_overall()
