@@ -107,9 +107,7 @@ def test_training_survives_the_kill_of_its_worker_and_leaves_no_process_behind(
 def test_a_worker_that_is_asked_to_stop_puts_its_run_back(suite: RunningSuite, data_files: dict[str, Path]) -> None:
     datasets = {split: suite.upload(path)["id"] for split, path in data_files.items()}
     suite.start_worker("training")
-    run_id = suite.post(
-        "/train-jobs", {**train_body("", datasets["test"], suite.home, epochs=30), **from_dataset(datasets)}
-    )
+    run_id = suite.post("/train-jobs", dataset_body(suite, datasets, epochs=30))
     suite.wait_for_metric(run_id, "train_loss", step=3)
     suite.signal("training", signal.SIGTERM)
     assert suite.get(f"/train-jobs/{run_id}")["state"] == "queued"
@@ -127,11 +125,7 @@ def dataset_body(suite: RunningSuite, datasets: dict[str, str], **changes: Any) 
 def test_a_cancelled_job_ends_soon_and_can_be_resumed(suite: RunningSuite, data_files: dict[str, Path]) -> None:
     datasets = {split: suite.upload(path)["id"] for split, path in data_files.items()}
     suite.start_worker("training")
-    body = {
-        **train_body("", datasets["test"], suite.home, epochs=15, checkpoint={"state_every": 5}),
-        **from_dataset(datasets),
-    }
-    run_id = suite.post("/train-jobs", body)
+    run_id = suite.post("/train-jobs", dataset_body(suite, datasets, epochs=15, checkpoint={"state_every": 5}))
     suite.wait_for_metric(run_id, "train_loss", step=8)
     assert suite.client.post(f"/train-jobs/{run_id}/cancel").status_code == 202
     assert suite.wait(f"/train-jobs/{run_id}", timeout_s=10)["state"] == "cancelled"
