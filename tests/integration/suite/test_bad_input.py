@@ -257,6 +257,17 @@ def test_a_foreign_cursor_is_refused(suite: RunningSuite) -> None:
     assert "limit" in problem(suite.client.get("/datasets?limit=0"), 422, "invalid_input")
 
 
+def test_a_query_parameter_that_is_not_known_is_refused_and_nothing_is_queued(
+    suite: RunningSuite, datasets: dict[str, str]
+) -> None:
+    before = len(suite.get("/train-jobs")["items"])
+    body = train_body(None, datasets["test"], suite.home, dataset=datasets["train"])
+    answer = suite.client.post("/train-jobs?dry_run=true", json=body)
+    assert "'dry_run'" in problem(answer, 422, "invalid_input")
+    assert len(suite.get("/train-jobs")["items"]) == before
+    assert "cursor, limit" in problem(suite.client.get("/datasets?page=2"), 422, "invalid_input")
+
+
 def test_changes_need_a_key_when_one_is_configured(
     make_suite: Callable[..., RunningSuite], data_files: dict[str, Path]
 ) -> None:

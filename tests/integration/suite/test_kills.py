@@ -119,7 +119,7 @@ def test_a_worker_that_is_asked_to_stop_puts_its_run_back(suite: RunningSuite, d
 
 def dataset_body(suite: RunningSuite, datasets: dict[str, str], **changes: Any) -> dict[str, Any]:
     """A job on the training pool in its own order."""
-    return train_body("", datasets["test"], suite.home, arrangement=None, dataset=datasets["train"], **changes)
+    return train_body(None, datasets["test"], suite.home, dataset=datasets["train"], **changes)
 
 
 def test_a_cancelled_job_ends_soon_and_can_be_resumed(suite: RunningSuite, data_files: dict[str, Path]) -> None:

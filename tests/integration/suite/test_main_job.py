@@ -26,9 +26,9 @@ def arrangement_body(datasets: dict[str, str], **changes: Any) -> dict[str, Any]
     }
 
 
-def train_body(arrangement: str, test: str, home: Path, **changes: Any) -> dict[str, Any]:
+def train_body(arrangement_id: str | None, test: str, home: Path, **changes: Any) -> dict[str, Any]:
     return {
-        "arrangement": arrangement,
+        "arrangement": arrangement_id,
         "model": {"name_or_path": str(home / "models" / "tiny"), "init": "random"},
         "global_batch_size": BATCH_SIZE,
         "max_length": 64,

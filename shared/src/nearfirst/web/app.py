@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from nearfirst import __version__
 from nearfirst.contracts.problems import InvalidInput, NearfirstError, Problem, field_problems
 from nearfirst.settings import Settings
+from nearfirst.web.dependencies import refuse_unknown_query
 from nearfirst.web.limits import BodyLimit
 from nearfirst.web.metrics import RequestMetrics
 from nearfirst.web.problems import ProblemResponse, problem_response
@@ -49,6 +50,7 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        dependencies=[Depends(refuse_unknown_query)],
         responses={"default": {"model": Problem, "description": "An error, as application/problem+json"}},
     )
     app.state.settings = settings

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Depends, Header, Query, Request
+from fastapi.dependencies.utils import get_flat_dependant
 from sqlalchemy.orm import Session
 
 from nearfirst.contracts.base import Contract
@@ -114,3 +115,16 @@ class PageQuery:
 
 
 PageDep = Annotated[PageQuery, Depends()]
+
+
+def refuse_unknown_query(request: Request) -> None:
+    """Refuse a query parameter that the endpoint doesn't know, as unknown fields of a body are refused.
+
+    Raises:
+        InvalidInput: it names the parameter and the known ones; ignoring a misspelt `?format=` would answer wrongly.
+    """
+    known = {field.alias for field in get_flat_dependant(request.scope["route"].dependant).query_params}
+    unknown = sorted(set(request.query_params) - known)
+    if unknown:
+        listed = ", ".join(sorted(known)) or "none"
+        raise InvalidInput(f"query: no parameter {unknown[0]!r} is known here; known: {listed}")

@@ -43,8 +43,8 @@ def state(run_id: str, value: str, **more: Any) -> tuple[str, str, dict[str, Any
     return run_id, "state", {"state": value, "attempt": 1} | more
 
 
-def progress(run_id: str, done: int) -> tuple[str, str, dict[str, Any]]:
-    return run_id, "progress", {"done": done, "total": 8, "unit": "steps", "eta_s": None}
+def progress(run_id: str, done: int, total: int = 8, unit: str = "steps") -> tuple[str, str, dict[str, Any]]:
+    return run_id, "progress", {"done": done, "total": total, "unit": unit, "eta_s": None}
 
 
 def run_follower(url: str, check_server: Any = lambda: None) -> str:
@@ -87,6 +87,18 @@ def test_jobs_whose_events_never_came_are_asked(serve):
     run_follower(serve(event_app([], {"job_1": "succeeded", "job_2": "succeeded"})))
     with pytest.raises(RunFailed, match="loss is nan at step 3"):
         run_follower(serve(event_app([], {"job_1": "succeeded", "job_2": "failed"})))
+
+
+def test_rows_that_a_job_reads_first_do_not_count_as_steps(serve):
+    app = event_app([progress("job_1", 1000, 1000, "rows"), progress("job_2", 3), state("job_2", "failed")], {})
+    output = io.StringIO()
+    with (
+        Client(serve(app)) as client,
+        pytest.raises(RunFailed),
+        progress_bars(Console(file=output, width=120)) as bars,
+    ):
+        Follower(client, LABELS, {"job_1": 8, "job_2": 8}, bars).follow(lambda: None)
+    assert "3/16" in output.getvalue()
 
 
 def test_a_server_that_is_gone_ends_it(serve):
