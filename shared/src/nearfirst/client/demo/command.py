@@ -84,7 +84,7 @@ def demo(
         versions=describe_versions(),
         duration_s=round(time.monotonic() - started_at, 1),
     )
-    write_results(report, f"{chosen.title()}; {model.title()}", out)
+    write_results(report, f"{chosen.title()}\n{model.title()}, {recipe.title()}", out)
     print_results(report, out)
     if report.num_unverified:
         raise typer.Exit(1)

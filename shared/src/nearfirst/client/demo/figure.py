@@ -46,7 +46,7 @@ def draw_figure(runs: Sequence[RunResult], title: str, subtitle: str, paths: Seq
     Args:
         runs: of one line all measured at the same steps.
         title: what is shown.
-        subtitle: on which data.
+        subtitle: on which data and model, in two lines.
         paths: .svg and .png.
     """
     import matplotlib as mpl
@@ -96,6 +96,7 @@ def _finish_axes(axes: "Axes", steps: int) -> None:
         va="top",
         fontsize=8.5,
         color=QUIET,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
     )
 
 
@@ -149,7 +150,7 @@ def _top(group: Sequence[float], gap: float) -> float:
 
 
 def _write_titles(axes: "Axes", title: str, subtitle: str, num_seeds: int) -> None:
-    axes.set_title(title, loc="left", fontsize=13, fontweight="bold", pad=26)
+    axes.set_title(title, loc="left", fontsize=13, fontweight="bold", pad=38)
     bands = f"mean over {num_seeds} seeds; bands: lowest to highest seed" if num_seeds > 1 else "one seed"
     for text, corner, offset in (
         (subtitle, (0, 1), (0, 12)),

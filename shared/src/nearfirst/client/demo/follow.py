@@ -23,6 +23,8 @@ from nearfirst.contracts.runs import TERMINAL_STATES, RunEvent, RunState
 
 ItemT = TypeVar("ItemT")
 
+STEPS = "steps"
+"""The unit of a training job's progress once it trains."""
 LOOK_AROUND_S = 5.0
 """After this long without an event the runs themselves are asked."""
 
@@ -108,7 +110,7 @@ class Follower:
         if task is None:
             task = self._tasks[run_id] = self._bars.add_task(f"  {self._labels[run_id]}", total=None, note="")
         self._bars.update(task, completed=progress.done, total=progress.total, note=progress.unit)
-        if run_id in self._jobs:
+        if run_id in self._jobs and progress.unit == STEPS:  # before its first step a job counts the rows it reads
             self._steps_done[run_id] = progress.done
             self._show_overall()
 

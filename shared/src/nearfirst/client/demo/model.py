@@ -54,7 +54,7 @@ class BuiltModel:
 
     def title(self) -> str:
         """The model in a few words of the figure."""
-        return f"Llama of {self.num_parameters / 1e6:.1f} M random weights"
+        return f"a Llama of {self.num_parameters / 1e6:.1f} M parameters from random weights"
 
 
 def build_model(root: Path, texts: Iterable[str], shape: ModelShape) -> BuiltModel:

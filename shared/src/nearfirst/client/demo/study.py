@@ -103,6 +103,10 @@ class Recipe:
     schedule: ScheduleSpec
     max_length: int
 
+    def title(self) -> str:
+        """The training in a few words of the figure."""
+        return f"{self.plan.steps} steps of {self.batch_size} rows"
+
     def describe(self) -> dict[str, Any]:
         """The report's account of the training."""
         return {
