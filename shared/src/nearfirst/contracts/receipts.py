@@ -92,3 +92,22 @@ class ConsumedStep(Contract):
     """Example ids, in the order in which they were consumed."""
     head: str
     """h_step in hex."""
+
+
+def planned_steps(
+    arrangement_digest: str, ids: Sequence[str], global_batch_size: int, num_rows: int
+) -> Iterator[ConsumedStep]:
+    """The steps that an order alone plans, each with the head that its receipt must have then.
+
+    Args:
+        arrangement_digest: names the order.
+        ids: the order's ids; repeated over the epochs.
+        global_batch_size: rows in a step; the last step of all may have fewer.
+        num_rows: rows over all epochs.
+    """
+    head = receipt_genesis(arrangement_digest)
+    for step, start in enumerate(range(0, num_rows, global_batch_size), start=1):
+        stop = min(start + global_batch_size, num_rows)
+        step_ids = [ids[position % len(ids)] for position in range(start, stop)]
+        head = extend_receipt(head, step, step_ids)
+        yield ConsumedStep(step=step, ids=step_ids, head=head.hex())

@@ -1,16 +1,14 @@
 """POST /train-jobs, GET /train-jobs and below."""
 
-from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import FileResponse
 
-from nearfirst.contracts.base import Contract
 from nearfirst.contracts.problems import InvalidInput
 from nearfirst.contracts.receipts import Receipt
 from nearfirst.contracts.runs import RunAccepted, RunKind
-from nearfirst.contracts.training import Checkpoint, MetricRow, TrainJob, TrainSpec
+from nearfirst.contracts.training import Checkpoint, LogLine, MetricRow, TrainJob, TrainSpec
 from nearfirst.registry import records, runs
 from nearfirst.web.dependencies import (
     Page,
@@ -27,13 +25,6 @@ from nearfirst_arrangement.runs_api import AcceptingDep, IdempotencyKey
 from nearfirst_arrangement.train_jobs import service
 
 router = APIRouter(prefix="/train-jobs", tags=["train-jobs"])
-
-
-class LogLine(Contract):
-    """A line that training printed."""
-
-    line: str
-    created_at: datetime
 
 
 @router.post("", status_code=202, dependencies=[Depends(require_api_key)])

@@ -1,12 +1,13 @@
 """Rules of train jobs: what a request must fit, why a job waits, whether its receipt holds."""
 
 import json
+from pathlib import Path
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from nearfirst.contracts.problems import InvalidModel, NotReady, OrderMismatch, StateConflict
-from nearfirst.contracts.receipts import Receipt, extend_receipt, receipt_genesis
+from nearfirst.contracts.receipts import Receipt, planned_steps
 from nearfirst.contracts.runs import RunKind, RunState
 from nearfirst.contracts.training import TrainJob, TrainSpec
 from nearfirst.registry import records, runs
@@ -54,8 +55,6 @@ def create(session: Session, spec: TrainSpec, idempotency_key: str | None, setti
 
 
 def _require_weights(folder: str) -> None:
-    from pathlib import Path
-
     if not any((Path(folder) / name).is_file() for name in _MODEL_WEIGHTS):
         raise InvalidModel(
             f"model folder {folder!r} has no weights: wanted {' or '.join(_MODEL_WEIGHTS)}; "
@@ -110,21 +109,14 @@ def verified_receipt(row: RunRow, order_artifact: str | None, store: Store) -> R
     """
     receipt = Receipt.model_validate_json(store.artifact_file(artifact_of(row), "receipt.json").read_bytes())
     path = store.artifact_file(order_artifact or artifact_of(row), "order.jsonl")
-    ids = [json.loads(line)["id"] for line in path.read_text().splitlines()]
-    head = planned_head(receipt, ids)
+    with path.open(encoding="utf-8") as lines:
+        ids = [json.loads(line)["id"] for line in lines]
+    head = ""
+    for step in planned_steps(receipt.arrangement_digest, ids, receipt.global_batch_size, receipt.num_rows):
+        head = step.head
     if head != receipt.head:
         raise OrderMismatch(f"{row.id}: the order gives the head {head}, training recorded {receipt.head}")
     return receipt
-
-
-def planned_head(receipt: Receipt, ids: list[str]) -> str:
-    """Head of the chain over `receipt.num_rows` rows of an order, repeated over epochs, in steps of the batch size."""
-    head = receipt_genesis(receipt.arrangement_digest)
-    size = receipt.global_batch_size
-    for step, start in enumerate(range(0, receipt.num_rows, size), start=1):
-        stop = min(start + size, receipt.num_rows)
-        head = extend_receipt(head, step, [ids[position % len(ids)] for position in range(start, stop)])
-    return head.hex()
 
 
 def order_artifact_of(session: Session, row: RunRow) -> str | None:

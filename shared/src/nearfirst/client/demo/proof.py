@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from nearfirst.contracts.receipts import ConsumedStep, Receipt, extend_receipt, order_digest, receipt_genesis
+from nearfirst.contracts.receipts import ConsumedStep, Receipt, order_digest, planned_steps
 
 
 def find_faults(
@@ -38,23 +38,13 @@ def find_faults(
         )
     if receipt.steps != num_steps:
         faults.append(f"it covers {receipt.steps} steps of {num_steps}")
-    planned = _planned_steps(order_ids, arrangement_digest, receipt.global_batch_size, num_steps)
+    size = receipt.global_batch_size
+    planned = list(planned_steps(arrangement_digest, order_ids, size, num_steps * size))
     if receipt.head != planned[-1].head:
         faults.append(f"its head is {receipt.head}, recomputed from the order {planned[-1].head}")
     if list(consumed) != planned:
         faults.append(_first_difference(planned, consumed))
     return faults
-
-
-def _planned_steps(order_ids: Sequence[str], digest: str, batch_size: int, num_steps: int) -> list[ConsumedStep]:
-    """The order cut into steps from the first, with the receipt's head after each."""
-    head = receipt_genesis(digest)
-    planned = []
-    for step in range(1, num_steps + 1):
-        ids = list(order_ids[(step - 1) * batch_size : step * batch_size])
-        head = extend_receipt(head, step, ids)
-        planned.append(ConsumedStep(step=step, ids=ids, head=head.hex()))
-    return planned
 
 
 def _first_difference(planned: Sequence[ConsumedStep], consumed: Sequence[ConsumedStep]) -> str:
