@@ -50,6 +50,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _fill_in_from_home(self) -> "Settings":
+        if self.lease_s < 3 * self.heartbeat_s:
+            raise ValueError(f"lease_s {self.lease_s} wants to be at least three times heartbeat_s {self.heartbeat_s}")
         self.home = self.home.resolve()
         self.database_url = self.database_url or f"sqlite:///{self.home / 'registry.sqlite'}"
         self.broker_url = self.broker_url or f"filesystem://{self.home / 'broker'}"

@@ -65,12 +65,15 @@ class Worker:
 class RunContext:
     """A claimed run, as its work sees it."""
 
-    def __init__(self, worker: Worker, claimed: Claim) -> None:
+    def __init__(self, worker: Worker, claimed: Claim, *, asked_s: float) -> None:
+        """`asked_s`: when the claim was asked for (monotonic)."""
         self.worker = worker
         self.claim = claimed
         self.spec = claimed.spec
         self._cancelled = threading.Event()
         self._fenced = threading.Event()
+        self._lease_ends_s = 0.0
+        self.lease_renewed(asked_s)
         self._started_s = time.monotonic()
         self._reported_s = 0.0
         self._reported_unit = ""
@@ -88,7 +91,7 @@ class RunContext:
             Cancelled: somebody asked for its end.
             Interrupted: this worker shuts down.
         """
-        if self._fenced.is_set():
+        if self._fenced.is_set() or time.monotonic() > self._lease_ends_s:
             raise Fenced(f"{self.run_id}: the lease is lost")
         if self._cancelled.is_set():
             raise Cancelled(f"{self.run_id} was cancelled")
@@ -140,6 +143,15 @@ class RunContext:
                 time.sleep(_RETRY_S)
                 self.check()
 
+    def lease_renewed(self, asked_s: float) -> None:
+        """The lease was granted anew at some time after `asked_s` (monotonic).
+
+        It counts as lost one heartbeat before others may take it, so that this worker's work has ended by then whatever
+        keeps the heartbeat from getting through.
+        """
+        settings = self.worker.settings
+        self._lease_ends_s = asked_s + settings.lease_s - min(settings.heartbeat_s, settings.lease_s / 4)
+
     def cancel(self) -> None:
         """Make `check` raise Cancelled."""
         self._cancelled.set()
@@ -158,24 +170,22 @@ class Heartbeat(threading.Thread):
         self._stopped = threading.Event()
 
     def run(self) -> None:
-        """Renew every `heartbeat_s`; a lease that couldn't be renewed in time counts as lost."""
+        """Renew every `heartbeat_s`; while that doesn't get through, the context's own clock ends the lease."""
         settings = self._context.worker.settings
-        renewed_s = time.monotonic()
         while not self._stopped.wait(settings.heartbeat_s):
+            asked_s = time.monotonic()
             try:
                 with self._context.worker.database.write() as session:
                     state = runs.renew(session, self._context.claim, settings.lease_s)
-                renewed_s = time.monotonic()
-                if state is RunState.CANCELLING:
-                    self._context.cancel()
             except Fenced:
                 self._context.fence()
                 return
             except SQLAlchemyError as error:
                 log.warning("%s: lease not renewed: %s", self._context.run_id, error)
-                if time.monotonic() - renewed_s > settings.lease_s:
-                    self._context.fence()
-                    return
+                continue
+            self._context.lease_renewed(asked_s)
+            if state is RunState.CANCELLING:
+                self._context.cancel()
 
     def stop(self) -> None:
         """End the thread; returns when it has ended."""
@@ -191,13 +201,14 @@ def execute(worker: Worker, run_id: str, work: Callable[[RunContext], RunResult]
         run_id: what the message named.
         work: the science; it raises NearfirstError for the user's errors.
     """
+    asked_s = time.monotonic()
     with worker.database.write() as session:
         claimed = runs.claim(session, run_id, worker.owner, worker.settings.lease_s)
     if claimed is None:
         log.info("%s is not to be had: dropped", run_id)
         return
     log.info("%s claimed, attempt %d", run_id, claimed.attempt)
-    context = RunContext(worker, claimed)
+    context = RunContext(worker, claimed, asked_s=asked_s)
     heartbeat = Heartbeat(context)
     heartbeat.start()
     try:

@@ -7,7 +7,7 @@ import logging
 import threading
 
 from celery import Celery
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError
 
 from nearfirst.queue.app import send
 from nearfirst.registry.database import Database
@@ -29,12 +29,15 @@ class Sweeper(threading.Thread):
         self._stopped = threading.Event()
 
     def run(self) -> None:
-        """Sweep every `sweep_s` seconds; a registry that is away is tried again."""
+        """Sweep every `sweep_s` seconds until stopped, whatever a sweep raises."""
         while not self._stopped.wait(self._settings.sweep_s):
             try:
                 self.sweep()
-            except SQLAlchemyError as error:
+            except OperationalError as error:
                 log.warning("registry not reached, sweeping again in %s s: %s", self._settings.sweep_s, error)
+            except Exception:
+                # Without its sweeper a process would leave lost runs lying, and nothing would tell.
+                log.exception("a sweep failed, sweeping again in %s s", self._settings.sweep_s)
 
     def sweep(self) -> None:
         """Recover lost leases, fail what can never start, send what is due: once."""
