@@ -27,12 +27,12 @@ install: $(INSTALLED)  ## make .venv and install everything into it
 
 $(INSTALLED): constraints.txt requirements-dev.txt shared/pyproject.toml $(SERVICES:%=%/pyproject.toml)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is wanted; set PYTHON=...")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)  # on Debian and Ubuntu it needs the package python3-venv
 	@echo "Installing torch ..."
-	$(PIP) install --quiet --no-deps --retries 0 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $(TORCH)
+	$(PIP) install --no-deps --retries 0 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $(TORCH)
 	@echo "Installing the rest (a minute or two) ..."
-	$(PIP) install --quiet --constraint constraints.txt --requirement requirements-dev.txt
-	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation \
+	$(PIP) install --constraint constraints.txt --requirement requirements-dev.txt
+	$(PIP) install --constraint constraints.txt --no-build-isolation \
 		--editable 'shared[web,demo]' $(SERVICES:%=--editable %)
 	touch $@
 
@@ -57,7 +57,7 @@ format: $(INSTALLED)  ## let ruff rewrite what it can
 	$(BIN)/ruff format .
 
 bench: $(INSTALLED)  ## TMA on the whole of real P3 against the literal loop
-	$(BIN)/python tests/bench/bench_tma.py
+	$(BIN)/python tests/bench/bench_tma.py --unrounded
 
 clean:  ## remove the environment and what the targets made
 	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -68,7 +68,7 @@ def state(client: httpx.Client, run_id: str, *wanted: str) -> str:
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_every_process_and_the_next_start_goes_on_where_it_was(up: Up, number: signal.Signals) -> None:
     process, client = up()
     dataset = upload(client)

@@ -312,6 +312,34 @@ def test_a_reader_that_follows_sequence_numbers_misses_no_event_of_concurrent_wr
     assert len(seen) == len(set(seen)) == 4 + 4 + 100
 
 
+def test_transactions_that_change_several_runs_do_not_wait_for_each_other_for_ever(database: Database) -> None:
+    failures: list[Exception] = []
+
+    def work(number: int) -> None:
+        try:
+            for turn in range(15):
+                with database.write() as session:
+                    for key in ("a", "b") if number % 2 else ("b", "a"):
+                        runs.create(session, ARRANGEMENT, {"n": turn}, idempotency_key=f"{key}{turn}")
+                run_id = new_run(database)
+                held = claimed(database, run_id)
+                with database.write() as session:
+                    runs.finish(session, held, result={}, artifact=None)
+                    sweep.take_deliveries(session, 0)
+                with database.write() as session:
+                    sweep.recover_lost_leases(session, 3)
+                    sweep.take_deliveries(session, 0)
+        except Exception as error:  # noqa: BLE001
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
 def test_metrics_page_by_step_and_name_and_a_repeated_step_replaces_its_value(database: Database) -> None:
     run_id = new_run(database)
     held = claimed(database, run_id)

@@ -115,6 +115,10 @@ def test_a_worker_that_is_asked_to_stop_puts_its_run_back(suite: RunningSuite, d
     done = suite.wait(f"/train-jobs/{run_id}")
     assert done["state"] == "succeeded"
     assert done["result"]["resumed_from"] >= 3
+    losses = suite.get(f"/train-jobs/{run_id}/metrics?name=train_loss")["items"]
+    assert [row["step"] for row in losses] == list(range(1, done["result"]["steps"] + 1))
+    listed = suite.get(f"/train-jobs/{run_id}/checkpoints")["items"]
+    assert all(Path(checkpoint["path"]).is_dir() for checkpoint in listed)
 
 
 def dataset_body(suite: RunningSuite, datasets: dict[str, str], **changes: Any) -> dict[str, Any]:

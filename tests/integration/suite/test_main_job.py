@@ -175,6 +175,17 @@ def test_the_same_key_answers_with_the_same_id_and_another_body_with_409(
     assert first in other.json()["detail"]
 
 
+def test_a_repeated_key_gives_the_job_even_when_its_arrangement_can_not_be_trained_on_any_more(
+    suite: RunningSuite, datasets: dict[str, str]
+) -> None:
+    arrangement_id = suite.post("/arrangements", arrangement_body(datasets, rounds=[900, 901]))
+    body = train_body(arrangement_id, datasets["test"], suite.home)
+    job_id = suite.post("/train-jobs", body, key="job")
+    assert suite.wait(f"/train-jobs/{job_id}")["error"]["code"] == "dependency_failed"
+    assert suite.post("/train-jobs", body, key="job") == job_id
+    assert suite.client.post("/train-jobs", json=body).json()["code"] == "state_conflict"
+
+
 def test_a_get_right_after_each_202_finds_the_run(suite: RunningSuite, datasets: dict[str, str]) -> None:
     # `post` reads the run as soon as it is accepted; many at once, so that a commit after the answer would show.
     failures: list[Exception] = []

@@ -1,11 +1,15 @@
 """Model names in requests: hub ids, packaged weights, and folders under an allowed root."""
 
 import hashlib
+import re
 from pathlib import Path
 
 from nearfirst.contracts.problems import InvalidModel
 from nearfirst.data.paths import resolve_under_root
 from nearfirst.settings import Settings
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_PACKAGE = re.compile(r"package:[\w.-]+")
 
 
 def is_folder(name: str) -> bool:
@@ -18,9 +22,12 @@ def resolve_model(name: str, settings: Settings) -> str:
 
     Raises:
         PathNotAllowed: the folder is outside the allowed roots.
-        InvalidModel: there is no such folder, or it has no config.json.
+        InvalidModel: there is no such folder, it has no config.json, or the name is neither a path nor an id.
     """
     if not is_folder(name):
+        # Libraries take an id for a folder where one of that name exists, so an id may not be able to climb anywhere.
+        if ".." in name or not (_HUB_ID.fullmatch(name) or _PACKAGE.fullmatch(name)):
+            raise InvalidModel(f"model {name!r}: wanted owner/name, package:NAME, or an absolute path to a folder")
         return name
     folder = resolve_under_root(name, settings.allowed_roots)
     if not folder.is_dir():

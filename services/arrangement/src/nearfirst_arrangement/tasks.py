@@ -11,14 +11,14 @@ from sqlalchemy import select
 from nearfirst.contracts.arrangements import ArrangementRules, ArrangementSpec, Selection
 from nearfirst.contracts.datasets import Dataset
 from nearfirst.contracts.problems import InvalidInput, NearfirstError
-from nearfirst.contracts.runs import RunKind, RunState
+from nearfirst.contracts.runs import RunKind
 from nearfirst.data.dataset import read_canonical
 from nearfirst.data.example import Example
 from nearfirst.data.order import OrderTable, order_table, write_order
 from nearfirst.queue.execution import RunContext, RunResult
 from nearfirst.registry import records
-from nearfirst.registry.models import RunRow
-from nearfirst_arrangement.arrangements.service import NEEDS_EMBEDDINGS, embedding_key, embedding_spec
+from nearfirst.registry.models import DependencyRow, RunRow
+from nearfirst_arrangement.arrangements.service import NEEDS_EMBEDDINGS
 from nearfirst_arrangement.methods import arrange
 
 
@@ -83,7 +83,7 @@ def _selected_rows(context: RunContext, spec: ArrangementSpec, selection: Select
     index = _rows_of_tasks(examples, selection.tasks)
     embeddings = None
     if spec.method in NEEDS_EMBEDDINGS:
-        all_rows = np.load(_embeddings_file(context, spec, dataset), mmap_mode="r")
+        all_rows = np.load(_embeddings_file(context, dataset), mmap_mode="r")
         embeddings = all_rows if len(index) == len(examples) else all_rows[index]
     return SelectedRows(dataset, examples, index, embeddings)
 
@@ -106,16 +106,14 @@ def _rows_of_tasks(examples: list[Example], tasks: list[str] | None) -> npt.NDAr
     return np.array([i for i, example in enumerate(examples) if example.task in wanted], dtype=np.int64)
 
 
-def _embeddings_file(context: RunContext, spec: ArrangementSpec, dataset: Dataset) -> Path:
-    """The stored embeddings of a dataset, that an embedding run made before this run could start."""
-    key = embedding_key(embedding_spec(dataset, spec.representation))
-    query = select(RunRow.artifact).where(
-        RunRow.kind == RunKind.EMBEDDING, RunRow.idempotency_key == key, RunRow.state == RunState.SUCCEEDED
+def _embeddings_file(context: RunContext, dataset: Dataset) -> Path:
+    """The stored embeddings of a dataset, from the runs that this one waited for."""
+    query = (
+        select(RunRow)
+        .join(DependencyRow, DependencyRow.depends_on == RunRow.id)
+        .where(DependencyRow.run_id == context.run_id, RunRow.kind == RunKind.EMBEDDING)
     )
-    artifact = context.read(lambda session: session.execute(query).scalar_one_or_none())
-    if artifact is None:
-        raise NearfirstError(
-            f"the embeddings of {dataset.id} by {spec.representation.model} are gone, or the model's folder was "
-            "changed after the arrangement was asked for; ask for it again"
-        )
-    return context.worker.store.artifact_file(artifact, "embeddings.npy")
+    for row in context.read(lambda session: session.execute(query).scalars().all()):
+        if row.artifact is not None and row.spec["dataset_digest"] == dataset.digest:
+            return context.worker.store.artifact_file(row.artifact, "embeddings.npy")
+    raise NearfirstError(f"{context.run_id} waited for no embeddings of {dataset.id}")

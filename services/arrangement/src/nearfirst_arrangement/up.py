@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import httpx
 import typer
@@ -30,12 +30,15 @@ _READY_S = 60.0
 _GRACE_S = 30.0
 _POLL_S = 0.2
 _MAX_RESTARTS = 5
+_HEALTHY_S = 60.0
 
 console = Console(stderr=True)
 
 
 def up(
-    home: Annotated[Path, typer.Option(help="Folder with everything that the suite keeps.")] = Path(".nearfirst"),
+    home: Annotated[
+        Path | None, typer.Option(help="Folder with everything that the suite keeps; by default .nearfirst.")
+    ] = None,
     port: Annotated[int, typer.Option(help="Port of the API.", min=1, max=65535)] = 8000,
     host: Annotated[str, typer.Option(help="Address of the API.")] = "127.0.0.1",
     training_workers: Annotated[int, typer.Option(help="Jobs that train at the same time.", min=1, max=64)] = 1,
@@ -47,7 +50,8 @@ def up(
     """Run the API and all workers on this machine until Ctrl-C."""
     from nearfirst.registry.migrate import upgrade
 
-    settings = Settings(home=home, data_roots=data_root or [])
+    given: dict[str, Any] = {"home": home, "data_roots": data_root}
+    settings = Settings(**{name: value for name, value in given.items() if value is not None})
     for folder in (settings.home, *settings.allowed_roots, settings.runs_dir):
         folder.mkdir(parents=True, exist_ok=True)
     with _only_one(settings.home):
@@ -78,6 +82,7 @@ class _Suite:
         self._url = f"http://{host}:{port}"
         self._stop_requested = False
         self._num_restarts: Counter[str] = Counter()
+        self._started_s: dict[str, float] = {}
         # Several trainings at a time share the cores; left alone, each would start a thread for every core.
         threads = max(1, (os.cpu_count() or 1) // training_workers)
         self._threads = {"OMP_NUM_THREADS": str(threads)} if training_workers > 1 else {}
@@ -102,7 +107,7 @@ class _Suite:
         Raises:
             NearfirstError: a process ended by itself.
         """
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # SIGHUP: the terminal was closed
             signal.signal(number, self._request_stop)
         for name in self._commands:
             self._start(name)
@@ -130,6 +135,7 @@ class _Suite:
     def _start(self, name: str) -> None:
         log = self._settings.home / "logs" / f"{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
+        self._started_s[name] = time.monotonic()
         with log.open("ab") as output:
             # A session of its own: Ctrl-C reaches this process alone, which ends the others in order.
             self._processes[name] = subprocess.Popen(
@@ -157,12 +163,13 @@ class _Suite:
         """Start a worker again that was killed; its run is not lost.
 
         Raises:
-            NearfirstError: the API ended, or a worker that was started again too often.
+            NearfirstError: the API ended, or a worker that soon ended each time it was started.
         """
         for name, process in list(self._processes.items()):
             if process.poll() is None or self._stop_requested:
                 continue
-            self._num_restarts[name] += 1
+            lived_s = time.monotonic() - self._started_s[name]
+            self._num_restarts[name] = 1 if lived_s > _HEALTHY_S else self._num_restarts[name] + 1
             log = self._settings.home / "logs" / f"{name}.log"
             if name == "api" or self._num_restarts[name] > _MAX_RESTARTS:
                 tail = log.read_text(errors="replace").strip().splitlines()[-1:]

@@ -7,21 +7,31 @@ order.jsonl       the order that was trained on
 consumed.jsonl    one line a step: {"step": t, "ids": [...], "head": hex}
 metrics.jsonl     one line a measurement: {"step": t, "name": ..., "value": ...}
 receipt.json      contracts.receipts.Receipt; written last
+lock              held by the one process that works in the folder
 checkpoints/      see checkpoints.py
 """
 
+import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from nearfirst.contracts.problems import CorruptArtifact, InvalidInput, NotReady
+from nearfirst.contracts.problems import CorruptArtifact, InvalidInput, NotReady, StateConflict
 from nearfirst.contracts.receipts import Receipt
 from nearfirst.contracts.training import MetricRow
 
-_MADE_BEFORE_START = {"job.json"}
+LOCK = "lock"
+_LOCK_POLL_S = 0.1
+_MADE_BEFORE_START = {"job.json", LOCK}
 """Files that whoever starts a job may put into its folder."""
+
+
+class FolderBusy(StateConflict):
+    """Another process works in the run's folder; it can be tried again."""
 
 
 class RunFolder:
@@ -37,6 +47,26 @@ class RunFolder:
         self.metrics = path / "metrics.jsonl"
         self.receipt = path / "receipt.json"
         self.checkpoints = path / "checkpoints"
+
+    @contextmanager
+    def locked(self, wait_s: float) -> Iterator[None]:
+        """Keep every other process out of the folder, waiting for one that is still in it.
+
+        Raises:
+            FolderBusy: another process was in it all the time.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / LOCK).open("w") as lock:
+            give_up_s = time.monotonic() + wait_s
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > give_up_s:
+                        raise FolderBusy(f"another training process is working in {self.path}") from None
+                    time.sleep(_LOCK_POLL_S)
+            yield
 
     def refuse_when_used(self) -> None:
         """Refuse to start a new run over an old one.
@@ -81,6 +111,8 @@ class JsonLog:
         partial = path.with_name(path.name + ".partial")
         with partial.open("w", encoding="utf-8") as file:
             file.writelines(_line(entry) for entry in kept)
+            file.flush()
+            os.fsync(file.fileno())
         partial.replace(path)
         self._file: IO[str] = path.open("a", encoding="utf-8")
 

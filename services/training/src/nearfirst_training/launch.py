@@ -8,7 +8,8 @@ stdout has one JSON object a line, and nothing else (what libraries print goes t
     {"type": "log", "message": "..."}
     {"type": "result", "result": {job.TrainResult}}                 exit 0
     {"type": "error", "code": "invalid_model", "detail": "..."}     exit 2: the user's; 1: `internal_error`
-    {"type": "interrupted", "step": 3}                              exit 75: SIGTERM; a state checkpoint is saved
+    {"type": "interrupted", "step": 3}                              exit 75: SIGTERM; a state checkpoint is saved (or an
+                                                                    earlier attempt's process is still in the folder)
 
 On Linux the process is killed when the thread that started it ends, so that it never outlives its worker.
 """
@@ -25,6 +26,7 @@ from typing import IO, Any
 from nearfirst.contracts.problems import InvalidInput, NearfirstError
 from nearfirst.contracts.progress import Interrupted
 from nearfirst_training.events import CheckpointEvent, Event, LogEvent, MetricEvent
+from nearfirst_training.folder import FolderBusy, RunFolder
 from nearfirst_training.interrupt import StopRequest
 from nearfirst_training.job import read_job
 
@@ -34,6 +36,8 @@ EXIT_INTERRUPTED = 75
 """EX_TEMPFAIL of sysexits.h: try again."""
 
 _PR_SET_PDEATHSIG = 1
+_EARLIER_ATTEMPT_S = 60.0
+"""How long to wait for a process of an earlier attempt, whose worker lost its lease, to leave the folder."""
 
 
 class Reporter:
@@ -87,8 +91,13 @@ def main(arguments: list[str]) -> int:
         job = read_job(Path(arguments[0]))
         from nearfirst_training.loop import train  # seconds of imports, after SIGTERM is handled
 
-        result = train(job, emit=reporter.emit, progress=reporter.progress)
+        with RunFolder(Path(job.out)).locked(_EARLIER_ATTEMPT_S):
+            result = train(job, emit=reporter.emit, progress=reporter.progress)
     except Interrupted:
+        reporter.interrupted()
+        return EXIT_INTERRUPTED
+    except FolderBusy as error:
+        reporter.write("log", message=error.detail)
         reporter.interrupted()
         return EXIT_INTERRUPTED
     except NearfirstError as error:

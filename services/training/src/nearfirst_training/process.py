@@ -1,6 +1,7 @@
 """A training process as its worker sees it: messages, and an end that leaves nothing behind."""
 
 import json
+import logging
 import os
 import queue
 import signal
@@ -11,13 +12,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+log = logging.getLogger(__name__)
+
 _LAST_WORDS_BYTES = 2000
+_SHOWN_BYTES = 200
 
 
 class TrainingProcess:
     """A process group of its own; leaving the `with` block ends what is left of it."""
 
-    def __init__(self, command: Sequence[str], stderr_path: Path, *, grace_s: float = 60.0) -> None:
+    def __init__(self, command: Sequence[str], stderr_path: Path, *, grace_s: float = 20.0) -> None:
         """Start it.
 
         Args:
@@ -27,13 +31,21 @@ class TrainingProcess:
         """
         self._stderr_path = stderr_path
         self._grace_s = grace_s
+        empty = stderr_path.parent / "cwd"
+        empty.mkdir(exist_ok=True)
         self.result: dict[str, Any] | None = None
         """What it said in its `result` message."""
         self.error: dict[str, Any] | None = None
         """What it said in its `error` message."""
         with stderr_path.open("ab") as stderr:
+            # An empty working directory: a model's hub id can't be taken for a folder that happens to be there.
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                start_new_session=True,
+                cwd=empty,
             )
         self._messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._reader = threading.Thread(target=self._read, name="training output", daemon=True)
@@ -98,12 +110,21 @@ class TrainingProcess:
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        with self._process.stdout as lines:
-            for line in lines:
-                message = json.loads(line)
-                if message["type"] == "result":
-                    self.result = message["result"]
-                elif message["type"] == "error":
-                    self.error = message
-                self._messages.put(message)
-        self._messages.put(None)
+        try:
+            with self._process.stdout as lines:
+                for line in lines:
+                    self._take(line)
+        finally:
+            self._messages.put(None)
+
+    def _take(self, line: bytes) -> None:
+        try:
+            message = json.loads(line)
+        except ValueError:  # a process that is killed ends in the middle of a line
+            log.warning("not a message: %r", line[:_SHOWN_BYTES])
+            return
+        if message["type"] == "result":
+            self.result = message["result"]
+        elif message["type"] == "error":
+            self.error = message
+        self._messages.put(message)

@@ -32,7 +32,17 @@ class Recorder:
         folder.path.mkdir(parents=True, exist_ok=True)
         self._consumed = JsonLog(folder.consumed, keep_through=resumed_from)
         self._metrics = JsonLog(folder.metrics, keep_through=resumed_from)
-        self._latest = {line["name"]: float(line["value"]) for line in read_log(folder.metrics)}
+        self._latest: dict[str, float] = {}
+        self._tell_again()
+
+    def _tell_again(self) -> None:
+        """Tell of what is kept: whoever listened before may have missed the end of it."""
+        for line in read_log(self._folder.metrics):
+            row = MetricRow.model_validate(line)
+            self._latest[row.name] = row.value
+            self._emit(MetricEvent(row))
+        for checkpoint in list_checkpoints(self._folder.checkpoints):
+            self._emit(CheckpointEvent(checkpoint))
 
     def log(self, message: str) -> None:
         """Tell something to whoever reads the run's log."""

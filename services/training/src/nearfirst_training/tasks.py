@@ -104,7 +104,7 @@ def _follow(context: RunContext, process: TrainingProcess, settings: TrainSettin
             _pass_on(context, messages, settings)
     except Interrupted:
         process.interrupt()  # it saves its state, so that the next attempt goes on from there
-        raise
+        raise  # what it said last is in its folder, and the next attempt says it again
     except (Cancelled, Fenced):
         process.kill()
         raise

@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -128,16 +129,18 @@ class RunContext:
 
     def read(self, query: Callable[[Session], T]) -> T:
         """Ask the registry something."""
-        with self.worker.database.read() as session:
-            return query(session)
+        return self._patiently(self.worker.database.read, query)
 
     def _write(self, write: Callable[[Session], object]) -> None:
-        """Write in a transaction of its own; a registry that is away is tried again while the lease lasts."""
+        """Write in a transaction of its own."""
+        self._patiently(self.worker.database.write, write)
+
+    def _patiently(self, transaction: Callable[[], AbstractContextManager[Session]], use: Callable[[Session], T]) -> T:
+        """Use a session; a registry that is away is tried again while the lease lasts."""
         while True:
             try:
-                with self.worker.database.write() as session:
-                    write(session)
-                return
+                with transaction() as session:
+                    return use(session)
             except OperationalError as error:
                 log.warning("%s: registry not reached, trying again: %s", self.run_id, error)
                 time.sleep(_RETRY_S)

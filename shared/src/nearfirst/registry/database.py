@@ -11,6 +11,14 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session, sessionmaker
 
 _READ_ONLY = "nearfirst_read_only"
+_NETWORK_LIMITS = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+"""libpq's: a connection whose other end vanished is given up before a lease runs out (seconds; the last in ms)."""
 
 
 class Database:
@@ -28,7 +36,7 @@ class Database:
             _prepare_sqlite(self.engine)
         else:
             # pool_pre_ping: a connection that a restarted server closed is replaced, not handed out.
-            self.engine = create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 5})
+            self.engine = create_engine(url, pool_pre_ping=True, connect_args=_NETWORK_LIMITS)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
 
     @contextmanager

@@ -121,7 +121,7 @@ def record_checkpoint(session: Session, claimed: Claim, checkpoint: Checkpoint, 
     Raises:
         Fenced: the run belongs to somebody else now.
     """
-    assert_held(session, claimed)
+    assert_held(session, claimed, num_lost_leases=0)  # it gets somewhere between the losses
     session.merge(CheckpointRecord(run_id=claimed.run_id, **checkpoint.model_dump(mode="json")))
     session.execute(
         delete(CheckpointRecord).where(

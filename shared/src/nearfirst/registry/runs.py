@@ -51,6 +51,7 @@ def create(
     kind: RunKind,
     spec: dict[str, Any],
     *,
+    request: dict[str, Any] | None = None,
     idempotency_key: str | None = None,
     depends_on: Sequence[str] = (),
 ) -> tuple[RunRow, bool]:
@@ -60,6 +61,7 @@ def create(
         session: open transaction.
         kind: what it produces.
         spec: the validated request, JSON types only.
+        request: what the user sent, when the spec is that with more filled in; what a repeated key is compared with.
         idempotency_key: at most one run of a kind has it.
         depends_on: ids of runs that must succeed first.
 
@@ -69,7 +71,7 @@ def create(
     Raises:
         IdempotencyConflict: the key was used with another spec.
     """
-    request_digest = f"sha256:{hashlib.sha256(canonical_json(spec).encode()).hexdigest()}"
+    lock_events(session)
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     now = utc_now(session)
     inserted_id = session.execute(
@@ -79,7 +81,7 @@ def create(
             kind=kind,
             state=RunState.QUEUED,
             spec=spec,
-            request_digest=request_digest,
+            request_digest=_request_digest(request or spec),
             idempotency_key=idempotency_key,
             attempt=0,
             num_lost_leases=0,
@@ -90,18 +92,34 @@ def create(
         .returning(RunRow.id)
     ).scalar_one_or_none()
     if inserted_id is None:
-        row = session.execute(
-            select(RunRow).where(RunRow.kind == kind, RunRow.idempotency_key == idempotency_key)
-        ).scalar_one()
-        if row.request_digest != request_digest:
-            raise IdempotencyConflict(
-                f"Idempotency-Key {idempotency_key!r} was used for {row.id} with another body; use a new key"
-            )
-        return row, False
+        found = find_by_key(session, kind, idempotency_key, request or spec)
+        assert found is not None
+        return found, False
     session.add_all(DependencyRow(run_id=inserted_id, depends_on=other) for other in dict.fromkeys(depends_on))
     row = get(session, inserted_id)
     append_event(session, row, "state", {"state": RunState.QUEUED})
     return row, True
+
+
+def find_by_key(session: Session, kind: RunKind, idempotency_key: str | None, request: dict[str, Any]) -> RunRow | None:
+    """The run of a kind that was created under this key; None without a key or a run.
+
+    Raises:
+        IdempotencyConflict: the key was used with another request.
+    """
+    if idempotency_key is None:
+        return None
+    query = select(RunRow).where(RunRow.kind == kind, RunRow.idempotency_key == idempotency_key)
+    row = session.execute(query).scalar_one_or_none()
+    if row is not None and row.request_digest != _request_digest(request):
+        raise IdempotencyConflict(
+            f"Idempotency-Key {idempotency_key!r} was used for {row.id} with another body; use a new key"
+        )
+    return row
+
+
+def _request_digest(request: dict[str, Any]) -> str:
+    return f"sha256:{hashlib.sha256(canonical_json(request).encode()).hexdigest()}"
 
 
 def get(session: Session, run_id: str, kind: RunKind | None = None) -> RunRow:
@@ -139,14 +157,19 @@ def is_ready() -> ColumnElement[bool]:
     return ~exists(blocked.correlate(RunRow))
 
 
-def append_event(session: Session, row: RunRow, kind_of_event: str, data: dict[str, Any]) -> None:
-    """Record a change of a run for GET /events.
+def lock_events(session: Session) -> None:
+    """Be the only one who appends events until the commit. Taken before any row is locked.
 
     A reader asks for `seq` above the last that it saw, so events must become visible in the order of `seq`. PostgreSQL
-    hands out sequence numbers before the commit; the advisory lock, held until then, makes both orders the same.
+    hands out sequence numbers before the commit; this lock makes both orders the same. Two transactions that took it
+    after row locks, in different orders, would wait for each other for ever. SQLite has one writer at a time anyway.
     """
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _EVENT_LOCK})
+
+
+def append_event(session: Session, row: RunRow, kind_of_event: str, data: dict[str, Any]) -> None:
+    """Record a change of a run for GET /events. The caller has the event lock."""
     session.add(EventRow(run_id=row.id, kind=row.kind, type=kind_of_event, data=data, created_at=utc_now(session)))
     session.flush()
 
@@ -175,6 +198,7 @@ def transition(
     Returns:
         The row afterwards, or None when a condition didn't hold; then nothing changed.
     """
+    lock_events(session)
     sources = [only_from] if only_from else [s for s, targets in ALLOWED_TRANSITIONS.items() if to in targets]
     assert all(to in ALLOWED_TRANSITIONS[source] for source in sources)
     conditions = [RunRow.id == run_id, RunRow.state.in_(sources), *where]
@@ -351,6 +375,7 @@ def record_progress(
     Raises:
         Fenced: the run belongs to somebody else now.
     """
+    lock_events(session)
     assert_held(
         session,
         claimed,

@@ -15,7 +15,7 @@ from nearfirst.contracts.problems import Problem
 from nearfirst.contracts.runs import RunKind, RunState
 from nearfirst.registry.database import utc_now
 from nearfirst.registry.models import DependencyRow, RunRow
-from nearfirst.registry.runs import is_ready, transition
+from nearfirst.registry.runs import is_ready, lock_events, transition
 
 _MAX_BACKOFF_DOUBLINGS = 6
 
@@ -39,6 +39,7 @@ def take_deliveries(session: Session, redeliver_s: float, *, only: Sequence[str]
         redeliver_s: seconds after which an unclaimed run is sent for the second time.
         only: consider these runs alone.
     """
+    lock_events(session)  # as whoever changes states does, so that rows are never locked in two orders
     now = utc_now(session)
     query = select(RunRow.id, RunRow.kind, RunRow.dispatched_at, RunRow.num_dispatches).where(
         RunRow.state == RunState.QUEUED, is_ready()

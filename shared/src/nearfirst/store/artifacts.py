@@ -50,11 +50,11 @@ class Store:
         self._cache = cache
 
     def put_file(self, path: Path) -> StoredFile:
-        """Store a file's bytes; a no-op when they are there already."""
+        """Store a file's bytes; a no-op when they are there already. A local copy that was damaged is replaced."""
         digest = sha256_file(path)
         stored = StoredFile(digest, path.stat().st_size)
         target = self._object(digest)
-        if self._fs.exists(target):
+        if self._fs.exists(target) and (not self._is_local or sha256_file(Path(target)) == digest):
             return stored
         if self._is_local:
             _copy_atomically(path, Path(target))

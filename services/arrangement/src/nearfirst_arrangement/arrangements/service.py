@@ -27,6 +27,9 @@ def create(session: Session, spec: ArrangementSpec, idempotency_key: str | None,
         PathNotAllowed, InvalidModel: the encoder's folder.
         IdempotencyConflict: the key was used with another body.
     """
+    request = spec.model_dump(mode="json")
+    if (found := runs.find_by_key(session, RunKind.ARRANGEMENT, idempotency_key, request)) is not None:
+        return found
     train = records.get_dataset(session, spec.train.dataset)
     test = records.get_dataset(session, spec.test.dataset)
     if spec.limit is not None and spec.limit > train.num_examples:
@@ -39,6 +42,7 @@ def create(session: Session, spec: ArrangementSpec, idempotency_key: str | None,
         session,
         RunKind.ARRANGEMENT,
         spec.model_dump(mode="json"),
+        request=request,
         idempotency_key=idempotency_key,
         depends_on=depends_on,
     )

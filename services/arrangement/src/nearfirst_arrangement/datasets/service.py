@@ -1,5 +1,7 @@
 """Rules of datasets: read a file whole or refuse it whole, keep its canonical rows in the store."""
 
+import itertools
+import json
 import re
 import shutil
 import tempfile
@@ -11,10 +13,9 @@ from urllib.parse import urlparse
 
 import fsspec
 
-from nearfirst.contracts.datasets import Dataset, DatasetFormat, DatasetSource, ExampleRow, Turn
+from nearfirst.contracts.datasets import Dataset, DatasetFormat, DatasetSource, ExampleRow
 from nearfirst.contracts.problems import BodyTooLarge, InvalidDataset, InvalidInput
-from nearfirst.data.dataset import load_dataset, read_canonical, write_canonical
-from nearfirst.data.example import Example
+from nearfirst.data.dataset import load_dataset, write_canonical
 from nearfirst.data.paths import resolve_under_root
 from nearfirst.registry import records
 from nearfirst.registry.database import Database
@@ -115,18 +116,10 @@ def _download(source: str, path: Path, limit_bytes: int) -> None:
 
 def examples_page(dataset: Dataset, store: Store, after: int, limit: int) -> tuple[list[ExampleRow], int | None]:
     """Rows [after, after + limit) of a dataset, and where the next page starts."""
-    rows = read_canonical(store.local_path(dataset.digest))
     stop = after + limit
-    page = [_row(index, example) for index, example in enumerate(rows[after:stop], start=after)]
-    return page, stop if stop < len(rows) else None
-
-
-def _row(index: int, example: Example) -> ExampleRow:
-    return ExampleRow(
-        index=index,
-        id=example.id,
-        task=example.task,
-        turns=[Turn(role=turn.role, content=turn.content) for turn in example.turns],
-        references=list(example.references),
-        meta=dict(example.meta),
-    )
+    with store.local_path(dataset.digest, verify=False).open("rb") as lines:
+        page = [
+            ExampleRow(index=index, **json.loads(line))
+            for index, line in enumerate(itertools.islice(lines, after, stop), start=after)
+        ]
+    return page, stop if stop < dataset.num_examples else None

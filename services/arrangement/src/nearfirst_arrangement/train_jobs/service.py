@@ -29,6 +29,9 @@ def create(session: Session, spec: TrainSpec, idempotency_key: str | None, setti
         PathNotAllowed, InvalidModel: the model's folder.
         IdempotencyConflict: the key was used with another body.
     """
+    request = spec.model_dump(mode="json")
+    if (found := runs.find_by_key(session, RunKind.TRAIN_JOB, idempotency_key, request)) is not None:
+        return found
     depends_on = []
     if spec.arrangement is not None:
         arrangement = runs.get(session, spec.arrangement, RunKind.ARRANGEMENT)
@@ -48,6 +51,7 @@ def create(session: Session, spec: TrainSpec, idempotency_key: str | None, setti
         session,
         RunKind.TRAIN_JOB,
         spec.model_dump(mode="json"),
+        request=request,
         idempotency_key=idempotency_key,
         depends_on=depends_on,
     )

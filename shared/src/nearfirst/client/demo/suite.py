@@ -16,8 +16,9 @@ from nearfirst.contracts.problems import NearfirstError
 
 READY_TIMEOUT_S = 90.0
 POLL_S = 0.1
-STOP_SIGNALS: tuple[tuple[signal.Signals, float], ...] = ((signal.SIGINT, 20.0), (signal.SIGTERM, 10.0))
-"""What is sent to the suite in turn, and how long it may take to end; SIGKILL to its whole group comes last."""
+STOP_SIGNALS: tuple[tuple[signal.Signals, float], ...] = ((signal.SIGINT, 45.0), (signal.SIGTERM, 10.0))
+"""What is sent to the suite in turn, and how long it may take to end (its own patience with its processes is 30 s);
+SIGKILL comes last."""
 MAX_TRAINING_WORKERS = 4
 """Each needs about 0.6 GB of memory."""
 LOG_TAIL_LINES = 15

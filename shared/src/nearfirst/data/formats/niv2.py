@@ -74,6 +74,9 @@ def _task_names(path: Path, split: str | None) -> list[str]:
     names = file.read_text(encoding="utf-8").split()
     if not names:
         raise InvalidDataset(f"{path.name}: split '{split}' lists no task")
+    for name in names:
+        if Path(name).name != name:
+            raise InvalidDataset(f"{path.name}: split '{split}' lists {name!r}, which is no name of a task file")
     return names
 
 
