@@ -100,6 +100,18 @@ def test_a_worker_that_is_killed_is_started_again(up: Up) -> None:
     assert state(client, run_id, "succeeded", "failed") == "succeeded"
 
 
+def test_killing_the_supervisor_ends_the_suite_and_the_next_start_goes_on(up: Up) -> None:
+    process, client = up()
+    dataset = upload(client)
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGKILL)
+    process.wait(10)
+    assert psutil.wait_procs(family, timeout=30)[1] == []
+    _, client = up()
+    run_id = client.post("/arrangements", json={"train": dataset, "test": dataset, "method": "random"}).json()["id"]
+    assert state(client, run_id, "succeeded", "failed") == "succeeded"
+
+
 def test_a_second_suite_on_the_same_home_is_refused(up: Up, tmp_path: Path) -> None:
     up()
     second = subprocess.run(command(tmp_path / "home", free_port()), capture_output=True, text=True, timeout=60)

@@ -378,6 +378,21 @@ def test_deleted_state_checkpoints_are_forgotten_and_weights_are_kept(database: 
     assert found == [(1, "weights"), (2, "state")]
 
 
+def test_an_attempt_that_begins_earlier_forgets_what_came_after(database: Database) -> None:
+    run_id = new_run(database)
+    held = claimed(database, run_id)
+    checkpoint = Checkpoint(
+        step=4, tier=CheckpointTier.WEIGHTS, path="p", size_bytes=1, digest="sha256:00", receipt_head="00"
+    )
+    with database.write() as session:
+        records.record_metrics(session, held, [MetricRow(step=s, name="loss", value=1.0) for s in range(6)])
+        records.record_checkpoint(session, held, checkpoint, gone=[])
+        records.forget_after(session, held, 3)
+    with database.read() as session:
+        assert [row.step for row in records.list_metrics(session, run_id, None, None, 10)[0]] == [0, 1, 2, 3]
+        assert records.list_checkpoints(session, run_id) == []
+
+
 def test_an_id_of_another_kind_is_not_found(database: Database) -> None:
     run_id = new_run(database)
     with database.read() as session, pytest.raises(NotFound, match=run_id):

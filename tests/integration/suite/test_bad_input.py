@@ -1,5 +1,6 @@
 """Bad requests get a clear answer, and nothing of them is kept."""
 
+import base64
 import gzip
 import json
 import os
@@ -255,9 +256,57 @@ def test_a_bad_train_job_is_refused_by_field(
         assert word in detail
 
 
-def test_a_foreign_cursor_is_refused(suite: RunningSuite) -> None:
+def cursor_of(key: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(key).encode()).decode()
+
+
+@pytest.mark.parametrize("key", [2**63, -1, True, 1.5, "a", [1, "a"], None, {"a": 1}])
+def test_a_foreign_cursor_is_refused(suite: RunningSuite, datasets: dict[str, str], key: object) -> None:
+    for path in ("/datasets", "/arrangements", "/train-jobs", f"/datasets/{datasets['train']}/examples"):
+        answer = suite.client.get(path, params={"cursor": cursor_of(key)})
+        assert answer.status_code == (200 if key is None else 422), answer.text
     assert "cursor" in problem(suite.client.get("/datasets?cursor=%21%21"), 422, "invalid_input")
     assert "limit" in problem(suite.client.get("/datasets?limit=0"), 422, "invalid_input")
+    problem(suite.client.get(f"/events?after={2**63}"), 422, "invalid_input")
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\x00b"], ids=["a lone surrogate", "a null character"])
+def test_texts_that_can_not_be_stored_are_refused(suite: RunningSuite, datasets: dict[str, str], text: str) -> None:
+    bodies = [
+        arrangement_body(datasets, train=text),
+        arrangement_body(datasets, train={"dataset": datasets["train"], "tasks": [text]}),
+        arrangement_body(datasets, representation={"model": text}),
+        {text: 1},
+    ]
+    for body in bodies:
+        content = json.dumps(body)  # ASCII, with escapes
+        answer = suite.client.post("/arrangements", content=content, headers={"Content-Type": "application/json"})
+        # JSON can hold a null character: a task of that name is unknown to the dataset, which its worker says.
+        assert answer.status_code in (202, 404, 422), answer.text
+    name = text.encode("utf-8", "surrogatepass")
+    form = b'--b\r\nContent-Disposition: form-data; name="name"\r\n\r\n' + name
+    form += (
+        b'\r\n--b\r\nContent-Disposition: form-data; name="file"; filename="a.jsonl"\r\n\r\n'
+        + lines(ROW)
+        + b"\r\n--b--"
+    )
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    assert suite.client.post("/datasets", content=form, headers=headers).status_code < 500
+
+
+def test_a_source_that_is_no_address_is_refused(suite: RunningSuite) -> None:
+    for source in ("hf://", "hf://a", "http://[", "s3://", "hf://["):
+        answer = suite.client.post("/datasets", json={"source": source})
+        assert answer.status_code == 422, answer.text
+
+
+def test_a_dataset_of_one_row_is_arranged_and_trained_on(suite: RunningSuite) -> None:
+    answer = suite.client.post("/datasets", files={"file": ("one.jsonl", lines(ROW))}, data={"name": "one"})
+    both = {"train": answer.json()["id"], "test": answer.json()["id"]}
+    arrangement = suite.post("/arrangements", arrangement_body(both))
+    job = suite.post("/train-jobs", train_body(arrangement, both["test"], suite.home))
+    assert suite.wait(f"/train-jobs/{job}")["state"] == "succeeded"
+    assert suite.get(f"/train-jobs/{job}/receipt")["num_rows"] == 1
 
 
 def test_a_query_parameter_that_is_not_known_is_refused_and_nothing_is_queued(

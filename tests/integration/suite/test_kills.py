@@ -140,6 +140,23 @@ def test_a_cancelled_job_ends_soon_and_can_be_resumed(suite: RunningSuite, data_
     assert done["result"]["resumed_from"] >= 5
 
 
+def test_a_job_that_begins_anew_tells_nothing_of_its_first_attempt(
+    suite: RunningSuite, data_files: dict[str, Path]
+) -> None:
+    datasets = {split: suite.upload(path)["id"] for split, path in data_files.items()}
+    suite.start_worker("training")
+    run_id = suite.post("/train-jobs", dataset_body(suite, datasets, epochs=25, checkpoint={"weights_every": 5}))
+    suite.wait_for_metric(run_id, "train_loss", step=20)
+    suite.client.post(f"/train-jobs/{run_id}/cancel")
+    assert suite.wait(f"/train-jobs/{run_id}", timeout_s=10)["state"] == "cancelled"
+    suite.client.post(f"/train-jobs/{run_id}/resume")
+    suite.wait_for_metric(run_id, "train_loss", step=1)
+    done = suite.wait(f"/train-jobs/{run_id}")
+    assert (done["state"], done["result"]["resumed_from"]) == ("succeeded", None)
+    listed = suite.get(f"/train-jobs/{run_id}/checkpoints")["items"]
+    assert all(Path(checkpoint["path"]).is_dir() for checkpoint in listed)
+
+
 def test_messages_lost_in_a_flush_of_redis_are_sent_again(
     suite: RunningSuite, data_files: dict[str, Path], redis_server: RedisServer
 ) -> None:

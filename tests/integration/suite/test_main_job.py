@@ -215,6 +215,18 @@ def test_a_second_arrangement_of_the_same_data_embeds_nothing(
     assert suite.log("embedding").count("claimed") == claimed_before == 2
 
 
+def test_embeddings_that_are_lost_are_computed_again(suite: RunningSuite, data_files: dict[str, Path]) -> None:
+    lost = {split: suite.upload(path, name=f"{split} again")["id"] for split, path in data_files.items()}
+    first = suite.wait(f"/arrangements/{suite.post('/arrangements', arrangement_body(lost))}")
+    objects = (path for path in (suite.home / "store" / "objects").rglob("*") if path.is_file())
+    vectors = [path for path in objects if path.read_bytes().startswith(b"\x93NUMPY")]
+    assert len(vectors) == 2
+    for path in vectors:
+        path.unlink()
+    again = suite.wait(f"/arrangements/{suite.post('/arrangements', arrangement_body(lost))}")
+    assert (again["state"], again["digest"]) == ("succeeded", first["digest"])
+
+
 def test_task_filters_keep_the_rows_of_these_tasks(suite: RunningSuite, datasets: dict[str, str]) -> None:
     train = {"dataset": datasets["train"], "tasks": ["train_rain", "train_poems"]}
     test = {"dataset": datasets["test"], "tasks": ["test_rain"]}

@@ -8,6 +8,7 @@ queue and continues with the next `nearfirst up`.
 import fcntl
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ import typer
 from rich.console import Console
 
 from nearfirst.contracts.problems import NearfirstError, StateConflict
+from nearfirst.processes import end_with_parent
 from nearfirst.settings import Settings
 
 _READY_S = 60.0
@@ -55,6 +57,7 @@ def up(
     for folder in (settings.home, *settings.allowed_roots, settings.runs_dir):
         folder.mkdir(parents=True, exist_ok=True)
     with _only_one(settings.home):
+        _refuse_taken_port(host, port)
         upgrade(settings.database_url)
         suite = _Suite(settings, host, port, training_workers)
         try:
@@ -72,6 +75,21 @@ def _only_one(home: Path) -> Iterator[None]:
         except BlockingIOError as error:
             raise StateConflict(f"another `nearfirst up` runs on {home}") from error
         yield
+
+
+def _refuse_taken_port(host: str, port: int) -> None:
+    """Refuse a port that another program listens on: its answers would be taken for this suite's.
+
+    Raises:
+        StateConflict: it is taken, or the host isn't an address of this machine.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise StateConflict(f"can't listen on {host}, port {port}: {error}") from error
 
 
 class _Suite:
@@ -144,6 +162,7 @@ class _Suite:
                 stderr=output,
                 env=self._settings.as_environment() | self._threads,
                 start_new_session=True,
+                preexec_fn=end_with_parent,
             )
 
     def _wait_until_ready(self) -> None:

@@ -22,7 +22,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from nearfirst.contracts.problems import InvalidInput, invalid_input_from_validation
+from nearfirst.contracts.problems import CorruptArtifact, InvalidInput, invalid_input_from_validation
 from nearfirst.contracts.progress import Interrupted
 from nearfirst.contracts.training import LocalTrainSpec, TrainSettings
 from nearfirst_training.events import Event, LogEvent, MetricEvent
@@ -58,7 +58,11 @@ def verify(
     """Recompute a run's receipt from its order alone, and compare every trace of the run with it."""
     from nearfirst_training.verify import verify_run
 
-    verified = verify_run(folder)
+    try:
+        verified = verify_run(folder)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError) as error:
+        reason = str(error).splitlines()[0]
+        raise CorruptArtifact(f"{folder}: a file of the run is damaged: {type(error).__name__}: {reason}") from error
     table = Table(title=f"{folder}: everything agrees with the order")
     for column in ("what", "step", "receipt"):
         table.add_column(column, overflow="fold")
@@ -102,7 +106,7 @@ def _read_spec(path: Path) -> LocalTrainSpec:
         fields = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InvalidInput(f"spec {path} can't be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, KeyError, AttributeError, RecursionError) as error:  # its tags raise at will
         raise InvalidInput(f"spec {path} isn't YAML: {error}") from error
     if not isinstance(fields, dict):
         raise InvalidInput(f"spec {path}: wanted fields such as `model:` and `data:`, got {type(fields).__name__}")
@@ -111,7 +115,7 @@ def _read_spec(path: Path) -> LocalTrainSpec:
         return LocalTrainSpec.model_validate_json(json.dumps(fields))
     except ValidationError as error:
         raise invalid_input_from_validation(error, f"spec {path}") from error
-    except TypeError as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInput(f"spec {path} has a value that JSON has no word for: {error}") from error
 
 

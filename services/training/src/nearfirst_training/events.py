@@ -27,7 +27,15 @@ class LogEvent:
     message: str
 
 
-Event = MetricEvent | CheckpointEvent | LogEvent
+@dataclass(frozen=True, slots=True)
+class KeptEvent:
+    """The run begins: of an earlier attempt, what belongs to steps up to this one is kept, and will be told again."""
+
+    step: int
+    """-1: nothing is kept; the run begins anew, with its measurement of step 0."""
+
+
+Event = MetricEvent | CheckpointEvent | LogEvent | KeptEvent
 Emit = Callable[[Event], None]
 
 

@@ -3,6 +3,7 @@
 stdout has one JSON object a line, and nothing else (what libraries print goes to stderr):
 
     {"type": "progress", "done": 3, "total": 60, "unit": "steps"}
+    {"type": "kept", "step": 2}                                     of an earlier attempt; -1: nothing
     {"type": "metric", "step": 3, "name": "train_loss", "value": 7.1}
     {"type": "checkpoint", "checkpoint": {contracts.training.Checkpoint}}
     {"type": "log", "message": "..."}
@@ -14,7 +15,6 @@ stdout has one JSON object a line, and nothing else (what libraries print goes t
 On Linux the process is killed when the thread that started it ends, so that it never outlives its worker.
 """
 
-import ctypes
 import json
 import os
 import signal
@@ -25,7 +25,8 @@ from typing import IO, Any
 
 from nearfirst.contracts.problems import InvalidInput, NearfirstError
 from nearfirst.contracts.progress import Interrupted
-from nearfirst_training.events import CheckpointEvent, Event, LogEvent, MetricEvent
+from nearfirst.processes import die_with_parent
+from nearfirst_training.events import CheckpointEvent, Event, KeptEvent, LogEvent, MetricEvent
 from nearfirst_training.folder import FolderBusy, RunFolder
 from nearfirst_training.interrupt import StopRequest
 from nearfirst_training.job import read_job
@@ -35,7 +36,6 @@ EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 75
 """EX_TEMPFAIL of sysexits.h: try again."""
 
-_PR_SET_PDEATHSIG = 1
 _EARLIER_ATTEMPT_S = 60.0
 """How long to wait for a process of an earlier attempt, whose worker lost its lease, to leave the folder."""
 
@@ -71,6 +71,8 @@ class Reporter:
                 self.write("metric", **row.model_dump())
             case CheckpointEvent(checkpoint):
                 self.write("checkpoint", checkpoint=checkpoint.model_dump(mode="json"))
+            case KeptEvent(step):
+                self.write("kept", step=step)
             case LogEvent(message):
                 self.write("log", message=message)
 
@@ -81,7 +83,7 @@ class Reporter:
 
 def main(arguments: list[str]) -> int:
     """Run the job of a file; returns the exit status."""
-    _die_with_parent()
+    die_with_parent()
     stop_request = StopRequest()
     stop_request.listen(signal.SIGTERM)
     reporter = Reporter(_take_stdout(), stop_request)
@@ -116,12 +118,6 @@ def _take_stdout() -> IO[str]:
     stream = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     return stream
-
-
-def _die_with_parent() -> None:
-    """Ask Linux to send SIGKILL when the parent thread ends; nothing elsewhere."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 if __name__ == "__main__":

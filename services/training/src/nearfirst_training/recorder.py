@@ -14,7 +14,7 @@ from nearfirst_training.checkpoints import (
     retain_states,
     write_checkpoint,
 )
-from nearfirst_training.events import CheckpointEvent, Emit, LogEvent, MetricEvent
+from nearfirst_training.events import CheckpointEvent, Emit, KeptEvent, LogEvent, MetricEvent
 from nearfirst_training.folder import JsonLog, RunFolder, consumed_line, metric_line, read_log
 from nearfirst_training.state import Position, write_state, write_weights
 
@@ -26,6 +26,7 @@ class Recorder:
         """Open the logs, cut back to what the state at `resumed_from` knows; None: a new run, nothing is kept."""
         self._folder = folder
         self._emit = emit
+        self._resumed_from = resumed_from
         for checkpoint in list_checkpoints(folder.checkpoints):
             if resumed_from is None or checkpoint.step > resumed_from:
                 delete_checkpoint(Path(checkpoint.path))
@@ -36,7 +37,8 @@ class Recorder:
         self._tell_again()
 
     def _tell_again(self) -> None:
-        """Tell of what is kept: whoever listened before may have missed the end of it."""
+        """Tell of what is kept: whoever listened before may have missed the end of it, or heard of more."""
+        self._emit(KeptEvent(-1 if self._resumed_from is None else self._resumed_from))
         for line in read_log(self._folder.metrics):
             row = MetricRow.model_validate(line)
             self._latest[row.name] = row.value

@@ -21,6 +21,7 @@ from nearfirst_training.process import TrainingProcess
 
 _POLL_S = 0.2
 _INTERRUPTED_EXIT = 75
+PROCESS_DIED = "training_process_died"
 
 
 class TrainingFailed(NearfirstError):
@@ -30,6 +31,7 @@ class TrainingFailed(NearfirstError):
         super().__init__(detail)
         self.code = code  # type: ignore[misc]  # the process's own code, not one of this class
         self.title = "Training failed"  # type: ignore[misc]
+        self.status = 500 if code in (NearfirstError.code, PROCESS_DIED) else 422  # type: ignore[misc]
 
 
 def train(context: RunContext) -> RunResult:
@@ -113,13 +115,16 @@ def _follow(context: RunContext, process: TrainingProcess, settings: TrainSettin
     if process.exit_code == _INTERRUPTED_EXIT:
         raise Interrupted("the training process was told to end")
     error = process.error or {
-        "code": "training_process_died",
+        "code": PROCESS_DIED,
         "detail": f"the training process ended with code {process.exit_code}; its last words: {process.last_words()}",
     }
     raise TrainingFailed(error["code"], error["detail"])
 
 
 def _pass_on(context: RunContext, messages: list[dict[str, Any]], settings: TrainSettings) -> None:
+    for message in messages:
+        if message["type"] == "kept":
+            context.forget_after(message["step"])
     metrics = [MetricRow(step=m["step"], name=m["name"], value=m["value"]) for m in messages if m["type"] == "metric"]
     context.metrics(metrics)
     context.log([m["message"] for m in messages if m["type"] == "log"])

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from typing import Annotated
 
+import httpx
 import typer
 
 from nearfirst.client.demo.command import demo
@@ -86,6 +87,12 @@ def main() -> None:
         build_app()()
     except NearfirstError as error:
         report_error(error)
+        sys.exit(USER_ERROR)
+    except OSError as error:  # a path of the user's that can't be written, a full disk
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(USER_ERROR)
+    except httpx.InvalidURL as error:
+        typer.echo(f"error: not an address: {error}", err=True)
         sys.exit(USER_ERROR)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

@@ -8,6 +8,10 @@ from pydantic import BeforeValidator, Field, model_validator
 from nearfirst.contracts.base import Contract
 from nearfirst.contracts.runs import Progress, RunState
 
+MAX_WEIGHT = 1e6
+"""Of WSD: beyond it the two distances could no longer be added without one vanishing."""
+MAX_ROUND = 2**31 - 1
+
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 
 
@@ -93,9 +97,9 @@ class ArrangementRules(Contract):
     """Rows to keep. `corrected`: exactly so many; `paper`: whole TMA rounds, so it may overshoot."""
     rounds: tuple[int, int] | None = None
     """TMA: keep rounds [i, j), counted from 0."""
-    w_min: float = Field(default=1.0, ge=0)
+    w_min: float = Field(default=1.0, ge=0, le=MAX_WEIGHT)
     """WSD: weight of the distance to the nearest test row."""
-    w_avg: float | Literal["auto"] = "auto"
+    w_avg: Annotated[float, Field(ge=-MAX_WEIGHT, le=MAX_WEIGHT)] | Literal["auto"] = "auto"
     """WSD: weight of the mean distance; auto = mean_i(min) / mean_i(mean)."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     fidelity: Fidelity = Fidelity.CORRECTED
@@ -117,8 +121,8 @@ class ArrangementRules(Contract):
                 raise ValueError(f"rounds are for tma; got method {self.method}")
             if self.order in (Order.MAX, Order.MIN):
                 raise ValueError(f"rounds go with orders nft, fft and rt; got {self.order}")
-            if not 0 <= start < stop:
-                raise ValueError(f"rounds [{start}, {stop}) want 0 <= start < stop")
+            if not 0 <= start < stop <= MAX_ROUND:
+                raise ValueError(f"rounds [{start}, {stop}) want 0 <= start < stop <= {MAX_ROUND}")
         if self.method is Method.WSD and self.w_min == 0 and self.w_avg == 0:
             raise ValueError("w_min and w_avg are both 0: every row would have the same score")
         return self

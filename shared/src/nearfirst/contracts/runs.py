@@ -38,9 +38,10 @@ ALLOWED_TRANSITIONS: dict[RunState, frozenset[RunState]] = {
     RunState.CANCELLING: frozenset({RunState.CANCELLED, RunState.FAILED}),
     RunState.CANCELLED: frozenset({RunState.QUEUED}),
     RunState.FAILED: frozenset({RunState.QUEUED}),
-    RunState.SUCCEEDED: frozenset(),
+    RunState.SUCCEEDED: frozenset({RunState.QUEUED}),
 }
-"""QUEUED again from RUNNING: the lease ran out or the worker shut down; from CANCELLED and FAILED: resumed."""
+"""QUEUED again from RUNNING: the lease ran out or the worker shut down; from CANCELLED and FAILED: resumed; from
+SUCCEEDED: its artifact is gone (embeddings)."""
 
 
 class Progress(Contract):

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -29,11 +29,14 @@ class ModelSpec(Contract):
         return self
 
 
+_Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
 class OptimizerSpec(Contract):
     """AdamW."""
 
     lr: float = Field(default=1e-6, gt=0)
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[_Beta, _Beta] = (0.9, 0.95)
     eps: float = Field(default=1e-5, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float | None = Field(default=1.0, gt=0)
@@ -67,14 +70,14 @@ class TrainSettings(Contract):
     tuning: Literal["full"] = "full"
     template: Literal["paper"] = "paper"
     """Chat template: `<s>User: {u}\\nAssistant: {a}</s>...`, scored on the assistant's text and its eos."""
-    global_batch_size: int = Field(default=16, ge=1)
+    global_batch_size: int = Field(default=16, ge=1, le=2**20)
     """Rows an optimizer step consumes."""
     micro_batch_size: int | None = Field(default=None, ge=1)
     """Rows in one forward pass; None: the whole step at once. Changes memory and speed, never the loss."""
-    max_length: int = Field(default=1024, ge=8)
+    max_length: int = Field(default=1024, ge=8, le=2**20)
     """Tokens after which an example is cut, at its tail."""
-    epochs: int | None = Field(default=None, ge=1)
-    max_steps: int | None = Field(default=None, ge=1)
+    epochs: int | None = Field(default=None, ge=1, le=10_000)
+    max_steps: int | None = Field(default=None, ge=1, lt=2**31)
     """Both None: one epoch."""
     optimizer: OptimizerSpec = Field(default_factory=OptimizerSpec)
     schedule: ScheduleSpec = Field(default_factory=ScheduleSpec)

@@ -71,7 +71,7 @@ def load_dataset(
     if path.is_dir() or format is DatasetFormat.NIV2:
         found, placed = DatasetFormat.NIV2, _niv2_examples(path, name, format, split, count_tokens)
     else:
-        rows = read_rows(path, name=name)
+        rows = read_rows(path, name=name, as_lines=format is DatasetFormat.EXAMPLES)
         first = next(rows)
         found = format or _recognised(first, name)
         placed = _row_examples(first, rows, name, found, split)

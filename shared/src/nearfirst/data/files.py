@@ -43,12 +43,13 @@ class SourceRow(NamedTuple):
     fields: dict[str, Any]
 
 
-def read_rows(path: Path, *, name: str | None = None) -> Iterator[SourceRow]:
+def read_rows(path: Path, *, name: str | None = None, as_lines: bool = False) -> Iterator[SourceRow]:
     """Rows of a file, in file order.
 
     Args:
         path: the file.
         name: what errors call it, and whose suffix is looked at; None: the file's own name.
+        as_lines: the file is known to be JSON lines; a file of one line looks like a document.
 
     Raises:
         InvalidDataset: no such file; broken compression; a line that is not UTF-8, not JSON or not an object (named by
@@ -59,7 +60,7 @@ def read_rows(path: Path, *, name: str | None = None) -> Iterator[SourceRow]:
         raise InvalidDataset(f"{name}: no such file")
     row = None
     with _damage_as_invalid(name):
-        rows = _parquet_rows(path, name) if starts_with(path, _PARQUET_MAGIC) else _text_rows(path, name)
+        rows = _parquet_rows(path, name) if starts_with(path, _PARQUET_MAGIC) else _text_rows(path, name, as_lines)
         for row in rows:
             yield row
     if row is None:
@@ -103,12 +104,12 @@ def _parquet_rows(path: Path, name: str) -> Iterator[SourceRow]:
                 for fields in batch.to_pylist():
                     number += 1
                     yield SourceRow(Place("row", number), fields)
-    except (pa.ArrowException, UnicodeDecodeError) as error:
+    except (pa.ArrowException, ValueError, OverflowError) as error:  # dates that Python has no word for
         raise InvalidDataset(f"{name}: not readable as Parquet after row {number}: {error}") from error
 
 
-def _text_rows(path: Path, name: str) -> Iterator[SourceRow]:
-    if _is_jsonl(path, name):
+def _text_rows(path: Path, name: str, as_lines: bool) -> Iterator[SourceRow]:
+    if as_lines or _is_jsonl(path, name):
         return _jsonl_rows(path, name)
     return _document_rows(path, name)
 

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from nearfirst.contracts.arrangements import OrderRow
-from nearfirst.contracts.problems import OrderMismatch
+from nearfirst.contracts.problems import InvalidInput, OrderMismatch
 from nearfirst.contracts.receipts import extend_order, order_genesis, order_heads
 
 _PARQUET_TYPES: dict[str, Any] = {
@@ -194,6 +194,8 @@ def read_order(
 @contextmanager
 def _whole_file(path: Path) -> Iterator[IO[bytes]]:
     """A file that takes its name when it is complete and on disk."""
+    if path.exists() and not path.is_file():
+        raise InvalidInput(f"{path} is no ordinary file and is not replaced")
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:

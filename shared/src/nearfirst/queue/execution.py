@@ -127,6 +127,10 @@ class RunContext:
         """Keep a complete checkpoint; forget those of the steps in `gone`, whose files were deleted."""
         self._write(lambda session: records.record_checkpoint(session, self.claim, checkpoint, gone))
 
+    def forget_after(self, step: int) -> None:
+        """Drop the measurements of later steps, and all checkpoints: the work tells again of those that it kept."""
+        self._write(lambda session: records.forget_after(session, self.claim, step))
+
     def read(self, query: Callable[[Session], T]) -> T:
         """Ask the registry something."""
         return self._patiently(self.worker.database.read, query)

@@ -53,10 +53,10 @@ class DatasetRow(Base):
 
     seq: Mapped[int] = mapped_column(_Seq, primary_key=True, autoincrement=True)
     id: Mapped[str] = mapped_column(String(40), unique=True)
-    name: Mapped[str] = mapped_column(String(200))
+    name: Mapped[str] = mapped_column(Text)
     digest: Mapped[str] = mapped_column(String(80))
     format: Mapped[str] = mapped_column(String(40))
-    split: Mapped[str | None] = mapped_column(String(200))
+    split: Mapped[str | None] = mapped_column(Text)
     num_examples: Mapped[int] = mapped_column(BigInteger)
     num_tasks: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime]
@@ -129,7 +129,7 @@ class MetricRecord(Base):
 
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), primary_key=True)
     step: Mapped[int] = mapped_column(BigInteger, primary_key=True)
-    name: Mapped[str] = mapped_column(String(300), primary_key=True)
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
     value: Mapped[float] = mapped_column(Float)
 
 

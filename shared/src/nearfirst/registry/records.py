@@ -132,6 +132,17 @@ def record_checkpoint(session: Session, claimed: Claim, checkpoint: Checkpoint, 
     )
 
 
+def forget_after(session: Session, claimed: Claim, step: int) -> None:
+    """Delete a run's measurements after `step`, and all its checkpoints' rows.
+
+    Raises:
+        Fenced: the run belongs to somebody else now.
+    """
+    assert_held(session, claimed)
+    session.execute(delete(MetricRecord).where(MetricRecord.run_id == claimed.run_id, MetricRecord.step > step))
+    session.execute(delete(CheckpointRecord).where(CheckpointRecord.run_id == claimed.run_id))
+
+
 def list_checkpoints(session: Session, run_id: str) -> list[Checkpoint]:
     """The run's complete checkpoints by step, then tier."""
     query = (
@@ -153,7 +164,11 @@ def append_log(session: Session, claimed: Claim, lines: Sequence[str]) -> None:
     """
     assert_held(session, claimed)
     now = utc_now(session)
-    session.add_all(LogRecord(run_id=claimed.run_id, line=line, created_at=now) for line in lines)
+    session.add_all(
+        # PostgreSQL's text can't hold a null character, and a log is no reason to fail.
+        LogRecord(run_id=claimed.run_id, line=line.replace("\0", "\ufffd"), created_at=now)
+        for line in lines
+    )
 
 
 def list_logs(session: Session, run_id: str, after: int, limit: int) -> tuple[list[LogRecord], int | None]:

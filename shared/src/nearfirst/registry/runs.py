@@ -338,15 +338,16 @@ def request_cancel(session: Session, run_id: str, kind: RunKind) -> RunRow:
     return row
 
 
-def requeue(session: Session, run_id: str, kind: RunKind) -> RunRow:
-    """Queue a failed or cancelled run again.
+def requeue(session: Session, run_id: str, kind: RunKind, *, is_lost: bool = False) -> RunRow:
+    """Queue a failed or cancelled run again, or a succeeded one whose artifact is lost.
 
     Raises:
         NotFound: no such run.
         StateConflict: it is queued, running or has succeeded.
     """
     get(session, run_id, kind)
-    for source in (RunState.FAILED, RunState.CANCELLED):
+    lost = [RunState.SUCCEEDED] if is_lost else []
+    for source in (RunState.FAILED, RunState.CANCELLED, *lost):
         row = transition(
             session,
             run_id,

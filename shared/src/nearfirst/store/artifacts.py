@@ -80,6 +80,14 @@ class Store:
         manifest = json.loads(self.local_path(artifact).read_bytes())
         return {name: StoredFile(**entry) for name, entry in manifest["files"].items()}
 
+    def has_artifact(self, artifact: str) -> bool:
+        """Whether the manifest and every file of an artifact are there; the files' bytes are not looked at."""
+        try:
+            files = self.files(artifact)
+        except (NotFound, CorruptArtifact):
+            return False
+        return all(self._fs.exists(self._object(file.digest)) for file in files.values())
+
     def artifact_file(self, artifact: str, name: str, *, verify: bool = True) -> Path:
         """A local path with one file of an artifact. Don't write to it.
 

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
@@ -18,7 +19,7 @@ from nearfirst.settings import Settings
 from nearfirst.web.dependencies import refuse_unknown_query
 from nearfirst.web.limits import BodyLimit
 from nearfirst.web.metrics import RequestMetrics
-from nearfirst.web.problems import ProblemResponse, problem_response
+from nearfirst.web.problems import PROBLEM_ANSWER, ProblemResponse, problem_response
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         dependencies=[Depends(refuse_unknown_query)],
-        responses={"default": {"model": Problem, "description": "An error, as application/problem+json"}},
+        responses={"default": PROBLEM_ANSWER},
     )
     app.state.settings = settings
     registry = CollectorRegistry()
@@ -69,6 +70,8 @@ def create_app(
     app.add_exception_handler(NearfirstError, _on_nearfirst_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(UnicodeEncodeError, _on_unstorable_value)
+    app.add_exception_handler(DataError, _on_unstorable_value)
     app.add_exception_handler(Exception, _on_exception)
     app.include_router(_probes(registry, readiness))
     return app
@@ -117,6 +120,12 @@ async def _on_validation_error(_request: Request, error: Exception) -> Response:
     problems = field_problems(error.errors())
     detail = "; ".join(f"{p.field}: {p.wanted}" for p in problems)
     return problem_response(InvalidInput(detail, errors=problems))
+
+
+async def _on_unstorable_value(_request: Request, error: Exception) -> Response:
+    """A lone surrogate, which UTF-8 can't hold; a null character, which PostgreSQL can't."""
+    reason = error.orig if isinstance(error, DataError) else error
+    return problem_response(InvalidInput(f"a text of the request can't be stored: {reason}"))
 
 
 async def _on_http_exception(_request: Request, error: Exception) -> Response:

@@ -19,6 +19,8 @@ from nearfirst.store.artifacts import Store
 
 T = TypeVar("T")
 
+MAX_ROW_NUMBER = 2**63
+
 
 def _settings(request: Request) -> Settings:
     settings: Settings = request.app.state.settings
@@ -99,6 +101,11 @@ def decode_cursor(cursor: str | None) -> Any:
         raise InvalidInput(f"cursor: got {cursor!r}, wanted the next_cursor of an earlier page") from error
 
 
+def is_row_number(key: object) -> bool:
+    """Whether a cursor's key is a number that a database row can have."""
+    return type(key) is int and 0 <= key < MAX_ROW_NUMBER
+
+
 class PageQuery:
     """`?cursor=&limit=` of a list whose keyset is one number."""
 
@@ -108,7 +115,7 @@ class PageQuery:
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> None:
         key = decode_cursor(cursor)
-        if key is not None and not isinstance(key, int):
+        if key is not None and not is_row_number(key):
             raise InvalidInput(f"cursor: got {cursor!r}, wanted the next_cursor of an earlier page of this list")
         self.after: int = key or 0
         self.limit = limit

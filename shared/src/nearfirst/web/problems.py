@@ -1,14 +1,28 @@
 """Errors as answers: application/problem+json (RFC 9457)."""
 
+import json
+from typing import Any
+
 from fastapi.responses import JSONResponse
 
-from nearfirst.contracts.problems import NearfirstError
+from nearfirst.contracts.problems import NearfirstError, Problem
 
 
 class ProblemResponse(JSONResponse):
     """An RFC 9457 answer."""
 
     media_type = "application/problem+json"
+
+    def render(self, content: Any) -> bytes:
+        """ASCII alone: an error may quote what UTF-8 can't hold."""
+        return json.dumps(content).encode()
+
+
+PROBLEM_ANSWER: dict[str, Any] = {
+    "description": "An error",
+    "content": {"application/problem+json": {"schema": Problem.model_json_schema(mode="serialization")}},
+}
+"""What every endpoint declares for its errors."""
 
 
 def problem_response(error: NearfirstError) -> ProblemResponse:

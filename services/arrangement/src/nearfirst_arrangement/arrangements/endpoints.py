@@ -31,11 +31,12 @@ def create_arrangement(
     spec: ArrangementSpec,
     session: WriteSession,
     settings: SettingsDep,
+    store: StoreDep,
     accepting: AcceptingDep,
     idempotency_key: IdempotencyKey = None,
 ) -> RunAccepted:
     """Arrange a dataset for a test set. The same Idempotency-Key with the same body answers with the same id."""
-    row = service.create(session, spec, idempotency_key, settings)
+    row = service.create(session, spec, idempotency_key, settings, store)
     return accepting.accept(session, row, "arrangements")
 
 

@@ -12,13 +12,16 @@ from nearfirst.contracts.runs import Progress, RunKind, RunState
 from nearfirst.registry import records, runs
 from nearfirst.registry.models import RunRow
 from nearfirst.settings import Settings
+from nearfirst.store.artifacts import Store
 from nearfirst_arrangement.models import fingerprint, resolve_model
 
 NEEDS_EMBEDDINGS = (Method.WSD, Method.TMA)
 """Methods that rank by similarity."""
 
 
-def create(session: Session, spec: ArrangementSpec, idempotency_key: str | None, settings: Settings) -> RunRow:
+def create(
+    session: Session, spec: ArrangementSpec, idempotency_key: str | None, settings: Settings, store: Store
+) -> RunRow:
     """Queue an arrangement behind the embeddings that it needs, or get the one that has this key.
 
     Raises:
@@ -37,7 +40,7 @@ def create(session: Session, spec: ArrangementSpec, idempotency_key: str | None,
     model = resolve_model(spec.representation.model, settings)
     spec = spec.model_copy(update={"representation": spec.representation.model_copy(update={"model": model})})
     needed = [train, test] if spec.method in NEEDS_EMBEDDINGS else []
-    depends_on = [_embedding_run(session, dataset, spec.representation).id for dataset in needed]
+    depends_on = [_embedding_run(session, dataset, spec.representation, store).id for dataset in needed]
     row, _ = runs.create(
         session,
         RunKind.ARRANGEMENT,
@@ -63,12 +66,13 @@ def embedding_key(spec: EmbeddingSpec) -> str:
     return f"content:{hashlib.sha256(runs.canonical_json(spec.model_dump(mode='json')).encode()).hexdigest()}"
 
 
-def _embedding_run(session: Session, dataset: Dataset, representation: Representation) -> RunRow:
-    """The run that embeds these rows: one for all who need it, queued again when it failed before."""
+def _embedding_run(session: Session, dataset: Dataset, representation: Representation, store: Store) -> RunRow:
+    """The run that embeds these rows: one for all who need it, queued again when it failed or its vectors are lost."""
     spec = embedding_spec(dataset, representation)
     row, _ = runs.create(session, RunKind.EMBEDDING, spec.model_dump(mode="json"), idempotency_key=embedding_key(spec))
-    if row.state in (RunState.FAILED, RunState.CANCELLED):
-        row = runs.requeue(session, row.id, RunKind.EMBEDDING)
+    is_lost = row.artifact is not None and row.state == RunState.SUCCEEDED and not store.has_artifact(row.artifact)
+    if is_lost or row.state in (RunState.FAILED, RunState.CANCELLED):
+        row = runs.requeue(session, row.id, RunKind.EMBEDDING, is_lost=is_lost)
     return row
 
 

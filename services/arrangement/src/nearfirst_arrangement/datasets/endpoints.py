@@ -36,19 +36,27 @@ _UPLOAD_SCHEMA: dict[str, Any] = {
         "name": {"type": "string", "maxLength": 200},
     },
 }
+_SOURCE_SCHEMA = DatasetSource.model_json_schema()
+# Inline: a reference inside this schema would be looked up in the whole document.
+_SOURCE_SCHEMA["properties"]["format"]["anyOf"][0] = _SOURCE_SCHEMA.pop("$defs")["DatasetFormat"]
 _REQUEST_BODY = {
     "requestBody": {
         "required": True,
         "content": {
             "multipart/form-data": {"schema": _UPLOAD_SCHEMA},
-            "application/json": {"schema": DatasetSource.model_json_schema()},
+            "application/json": {"schema": _SOURCE_SCHEMA},
         },
     }
 }
 
 
 @router.post(
-    "", status_code=201, response_model=Dataset, dependencies=[Depends(require_api_key)], openapi_extra=_REQUEST_BODY
+    "",
+    status_code=201,
+    response_model=Dataset,
+    responses={200: {"model": Dataset, "description": "The same rows are registered under this name already"}},
+    dependencies=[Depends(require_api_key)],
+    openapi_extra=_REQUEST_BODY,
 )
 async def register_dataset(
     request: Request, response: Response, settings: SettingsDep, database: DatabaseDep, store: StoreDep

@@ -14,7 +14,7 @@ from urllib.parse import urlparse
 import fsspec
 
 from nearfirst.contracts.datasets import Dataset, DatasetFormat, DatasetSource, ExampleRow
-from nearfirst.contracts.problems import BodyTooLarge, InvalidDataset, InvalidInput
+from nearfirst.contracts.problems import BodyTooLarge, InvalidDataset, InvalidInput, NearfirstError
 from nearfirst.data.dataset import load_dataset, write_canonical
 from nearfirst.data.paths import resolve_under_root
 from nearfirst.registry import records
@@ -86,7 +86,10 @@ def _suffixes(filename: str) -> str:
 
 @contextmanager
 def _local_copy(source: str, settings: Settings) -> Iterator[Path]:
-    scheme = urlparse(source).scheme
+    try:
+        scheme = urlparse(source).scheme
+    except ValueError as error:
+        raise InvalidInput(f"source: {source!r} is neither a path nor an address: {error}") from error
     if scheme in _REMOTE_SCHEMES:
         with tempfile.TemporaryDirectory(prefix="nearfirst-source-") as folder:
             path = Path(folder) / f"source{_suffixes(source)}"
@@ -108,10 +111,12 @@ def _download(source: str, path: Path, limit_bytes: int) -> None:
                 file.write(chunk)
                 if file.tell() > limit_bytes:
                     raise BodyTooLarge(f"{source} has more than {limit_bytes} bytes")
+    except NearfirstError:
+        raise
     except ImportError as error:
         raise InvalidInput(f"source: this server can't read {source!r}: {error}") from error
-    except OSError as error:
-        raise InvalidDataset(f"source: {source!r} can't be read: {error}") from error
+    except Exception as error:
+        raise InvalidDataset(f"source: {source!r} can't be read: {type(error).__name__}: {error}") from error
 
 
 def examples_page(dataset: Dataset, store: Store, after: int, limit: int) -> tuple[list[ExampleRow], int | None]:

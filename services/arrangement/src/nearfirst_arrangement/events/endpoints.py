@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from nearfirst.contracts.runs import RunEvent
 from nearfirst.registry import records
 from nearfirst.registry.database import Database
-from nearfirst.web.dependencies import DatabaseDep
+from nearfirst.web.dependencies import MAX_ROW_NUMBER, DatabaseDep
 
 router = APIRouter(tags=["events"])
 
@@ -22,8 +22,8 @@ _POLL_S = 0.3
 async def stream_events(
     database: DatabaseDep,
     run: Annotated[str | None, Query(max_length=40)] = None,
-    after: Annotated[int, Query(ge=0)] = 0,
-    last_event_id: Annotated[int | None, Header(ge=0)] = None,
+    after: Annotated[int, Query(ge=0, lt=MAX_ROW_NUMBER)] = 0,
+    last_event_id: Annotated[int | None, Header(ge=0, lt=MAX_ROW_NUMBER)] = None,
 ) -> AsyncIterator[ServerSentEvent]:
     """Every event after `Last-Event-ID` (or `?after=`), of one run with `?run=`; then those to come."""
     seen = last_event_id if last_event_id is not None else after

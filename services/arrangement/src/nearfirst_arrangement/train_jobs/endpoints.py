@@ -19,6 +19,7 @@ from nearfirst.web.dependencies import (
     WriteSession,
     decode_cursor,
     encode_cursor,
+    is_row_number,
     require_api_key,
 )
 from nearfirst_arrangement.runs_api import AcceptingDep, IdempotencyKey
@@ -71,7 +72,7 @@ def _metrics_key(cursor: str | None) -> tuple[int, str] | None:
     match decode_cursor(cursor):
         case None:
             return None
-        case [int(step), str(name)]:
+        case [step, str(name)] if is_row_number(step):
             return step, name
     raise InvalidInput(f"cursor: got {cursor!r}, wanted the next_cursor of an earlier page of this list")
 

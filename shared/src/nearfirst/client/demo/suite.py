@@ -13,6 +13,7 @@ from types import FrameType
 
 from nearfirst.client.api import Client
 from nearfirst.contracts.problems import NearfirstError
+from nearfirst.processes import end_with_parent
 
 READY_TIMEOUT_S = 90.0
 POLL_S = 0.1
@@ -61,7 +62,12 @@ class Suite:
         self.log = log
         with log.open("ab") as out:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=end_with_parent,
             )
 
     def check_alive(self) -> None:
