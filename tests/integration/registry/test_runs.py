@@ -10,6 +10,7 @@ from nearfirst.contracts.runs import RunKind, RunState
 from nearfirst.contracts.training import Checkpoint, CheckpointTier, MetricRow
 from nearfirst.registry import records, runs, sweep
 from nearfirst.registry.database import Database, utc_now
+from nearfirst.registry.events import list_events
 from nearfirst.registry.models import RunRow
 from nearfirst.registry.runs import Claim
 
@@ -265,7 +266,7 @@ def test_events_tell_each_change_once_and_in_order(database: Database) -> None:
         runs.record_progress(session, held, done=1, total=4, unit="rows", eta_s=3.0)
     finish(database, held)
     with database.read() as session:
-        events = records.list_events(session, 0, run_id)
+        events = list_events(session, 0, run_id)
     seen = [(event.type, event.data.get("state"), event.data.get("done")) for event in events]
     assert seen == [
         ("state", "queued", None),
@@ -274,7 +275,7 @@ def test_events_tell_each_change_once_and_in_order(database: Database) -> None:
         ("state", "succeeded", None),
     ]
     with database.read() as session:
-        assert records.list_events(session, events[1].seq, run_id) == events[2:]
+        assert list_events(session, events[1].seq, run_id) == events[2:]
 
 
 def test_a_reader_that_follows_sequence_numbers_misses_no_event_of_concurrent_writers(database: Database) -> None:
@@ -289,7 +290,7 @@ def test_a_reader_that_follows_sequence_numbers_misses_no_event_of_concurrent_wr
         while True:
             was_writing = writing.is_set()
             with database.read() as session:
-                fresh = records.list_events(session, after, None)
+                fresh = list_events(session, after, None)
             if fresh:
                 after = fresh[-1].seq
                 seen.extend(event.seq for event in fresh)

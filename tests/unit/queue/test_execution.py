@@ -14,8 +14,9 @@ from nearfirst.contracts.runs import RunKind, RunState
 from nearfirst.queue.app import make_celery
 from nearfirst.queue.execution import RunContext, RunResult, Worker, execute
 from nearfirst.queue.sweeper import Sweeper
-from nearfirst.registry import records, runs
+from nearfirst.registry import runs
 from nearfirst.registry.database import Database
+from nearfirst.registry.events import list_events
 from nearfirst.registry.migrate import upgrade
 from nearfirst.registry.models import RunRow
 from nearfirst.settings import Settings
@@ -150,7 +151,7 @@ def test_progress_is_kept_seldom_but_the_last_of_it_always(worker: Worker) -> No
     row = run(worker, work)
     assert (row.progress_done, row.progress_total, row.progress_unit) == (1000, 1000, "rows")
     with worker.database.read() as session:
-        events = [event for event in records.list_events(session, 0, row.id) if event.type == "progress"]
+        events = [event for event in list_events(session, 0, row.id) if event.type == "progress"]
     assert 1 <= len(events) < 20
 
 

@@ -9,10 +9,10 @@ from sqlalchemy.orm import Session
 
 from nearfirst.contracts.datasets import Dataset
 from nearfirst.contracts.problems import NotFound
-from nearfirst.contracts.runs import RunEvent, RunKind
+from nearfirst.contracts.runs import RunKind
 from nearfirst.contracts.training import Checkpoint, MetricRow
 from nearfirst.registry.database import utc_now
-from nearfirst.registry.models import CheckpointRecord, DatasetRow, EventRow, LogRecord, MetricRecord, RunRow
+from nearfirst.registry.models import CheckpointRecord, DatasetRow, LogRecord, MetricRecord, RunRow
 from nearfirst.registry.runs import Claim, assert_held, new_id
 
 
@@ -58,24 +58,6 @@ def list_runs(session: Session, kind: RunKind, after: int, limit: int) -> tuple[
 def next_key(seqs: Sequence[int], limit: int) -> int | None:
     """The keyset of the next page when one row more than `limit` was found."""
     return seqs[limit - 1] if len(seqs) > limit else None
-
-
-def list_events(session: Session, after: int, run_id: str | None, limit: int = 500) -> list[RunEvent]:
-    """Events after `seq` in their order."""
-    query = select(EventRow).where(EventRow.seq > after).order_by(EventRow.seq).limit(limit)
-    if run_id is not None:
-        query = query.where(EventRow.run_id == run_id)
-    return [
-        RunEvent(
-            seq=row.seq,
-            run_id=row.run_id,
-            kind=RunKind(row.kind),
-            type=row.type,
-            data=row.data,
-            created_at=row.created_at,
-        )
-        for row in session.execute(query).scalars()
-    ]
 
 
 def record_metrics(session: Session, claimed: Claim, rows: Sequence[MetricRow]) -> None:

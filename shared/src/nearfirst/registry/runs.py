@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, exists, func, select, text, update
+from sqlalchemy import ColumnElement, exists, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -20,10 +20,10 @@ from nearfirst.contracts.problems import IdempotencyConflict, NotFound, Problem,
 from nearfirst.contracts.progress import Fenced
 from nearfirst.contracts.runs import ALLOWED_TRANSITIONS, RunKind, RunState
 from nearfirst.registry.database import utc_now
-from nearfirst.registry.models import DependencyRow, EventRow, RunRow
+from nearfirst.registry.events import append_event, lock_events
+from nearfirst.registry.models import DependencyRow, RunRow
 
 _PREFIXES = {RunKind.EMBEDDING: "emb", RunKind.ARRANGEMENT: "arr", RunKind.TRAIN_JOB: "job"}
-_EVENT_LOCK = 0x6E656172  # any constant: the advisory lock that events are appended under
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,23 +155,6 @@ def is_ready() -> ColumnElement[bool]:
         .where(DependencyRow.run_id == RunRow.id, other.c.state != RunState.SUCCEEDED)
     )
     return ~exists(blocked.correlate(RunRow))
-
-
-def lock_events(session: Session) -> None:
-    """Be the only one who appends events until the commit. Taken before any row is locked.
-
-    A reader asks for `seq` above the last that it saw, so events must become visible in the order of `seq`. PostgreSQL
-    hands out sequence numbers before the commit; this lock makes both orders the same. Two transactions that took it
-    after row locks, in different orders, would wait for each other for ever. SQLite has one writer at a time anyway.
-    """
-    if session.get_bind().dialect.name == "postgresql":
-        session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _EVENT_LOCK})
-
-
-def append_event(session: Session, row: RunRow, kind_of_event: str, data: dict[str, Any]) -> None:
-    """Record a change of a run for GET /events. The caller has the event lock."""
-    session.add(EventRow(run_id=row.id, kind=row.kind, type=kind_of_event, data=data, created_at=utc_now(session)))
-    session.flush()
 
 
 def transition(

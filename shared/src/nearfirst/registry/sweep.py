@@ -14,8 +14,9 @@ from sqlalchemy.orm import Session
 from nearfirst.contracts.problems import Problem
 from nearfirst.contracts.runs import RunKind, RunState
 from nearfirst.registry.database import utc_now
+from nearfirst.registry.events import lock_events
 from nearfirst.registry.models import DependencyRow, RunRow
-from nearfirst.registry.runs import is_ready, lock_events, transition
+from nearfirst.registry.runs import is_ready, transition
 
 _MAX_BACKOFF_DOUBLINGS = 6
 

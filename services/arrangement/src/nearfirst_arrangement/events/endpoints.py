@@ -9,8 +9,8 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
 from nearfirst.contracts.runs import RunEvent
-from nearfirst.registry import records
 from nearfirst.registry.database import Database
+from nearfirst.registry.events import list_events
 from nearfirst.web.dependencies import MAX_ROW_NUMBER, DatabaseDep
 
 router = APIRouter(tags=["events"])
@@ -36,4 +36,4 @@ async def stream_events(
 
 def _read(database: Database, after: int, run: str | None) -> list[RunEvent]:
     with database.read() as session:
-        return records.list_events(session, after, run)
+        return list_events(session, after, run)

@@ -1,0 +1,47 @@
+"""Events: what GET /events tells, in an order that a reader can follow without missing any."""
+
+from typing import Any
+
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from nearfirst.contracts.runs import RunEvent, RunKind
+from nearfirst.registry.database import utc_now
+from nearfirst.registry.models import EventRow, RunRow
+
+_EVENT_LOCK = 0x6E656172  # any constant: the advisory lock that events are appended under
+
+
+def lock_events(session: Session) -> None:
+    """Be the only one who appends events until the commit. Taken before any row is locked.
+
+    A reader asks for `seq` above the last that it saw, so events must become visible in the order of `seq`. PostgreSQL
+    hands out sequence numbers before the commit; this lock makes both orders the same. Two transactions that took it
+    after row locks, in different orders, would wait for each other for ever. SQLite has one writer at a time anyway.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _EVENT_LOCK})
+
+
+def append_event(session: Session, row: RunRow, kind_of_event: str, data: dict[str, Any]) -> None:
+    """Record a change of a run for GET /events. The caller has the event lock."""
+    session.add(EventRow(run_id=row.id, kind=row.kind, type=kind_of_event, data=data, created_at=utc_now(session)))
+    session.flush()
+
+
+def list_events(session: Session, after: int, run_id: str | None, limit: int = 500) -> list[RunEvent]:
+    """Events after `seq` in their order."""
+    query = select(EventRow).where(EventRow.seq > after).order_by(EventRow.seq).limit(limit)
+    if run_id is not None:
+        query = query.where(EventRow.run_id == run_id)
+    return [
+        RunEvent(
+            seq=row.seq,
+            run_id=row.run_id,
+            kind=RunKind(row.kind),
+            type=row.type,
+            data=row.data,
+            created_at=row.created_at,
+        )
+        for row in session.execute(query).scalars()
+    ]
