@@ -127,7 +127,7 @@ def _random_model(spec: ModelSpec, config: Any) -> Any:
 
     try:
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
-    except Exception as error:
+    except Exception as error:  # what a wrong field of a configuration raises depends on the field
         raise InvalidModel(f"model {spec.name_or_path}: can't be built from its configuration: {error}") from error
 
 

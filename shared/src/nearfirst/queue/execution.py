@@ -242,7 +242,7 @@ def _outcome(context: RunContext, work: Callable[[RunContext], RunResult]) -> Co
         return lambda session: runs.release(session, claimed)
     except NearfirstError as error:
         problem = error.problem()
-    except Exception as error:
+    except Exception as error:  # whatever it is, the run must say so
         log.exception("%s failed", claimed.run_id)
         problem = NearfirstError(f"{type(error).__name__}: {error}").problem()
     else:

@@ -115,7 +115,7 @@ def _download(source: str, path: Path, limit_bytes: int) -> None:
         raise
     except ImportError as error:
         raise InvalidInput(f"source: this server can't read {source!r}: {error}") from error
-    except Exception as error:
+    except Exception as error:  # each remote filesystem raises what its library raises
         raise InvalidDataset(f"source: {source!r} can't be read: {type(error).__name__}: {error}") from error
 
 
