@@ -15,10 +15,12 @@ TORCH ?= torch==2.13.0+cpu
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 SERVICES := services/embedding services/arrangement services/training services/generation services/scoring
+EXTRAS_arrangement := [worker]
 DATA ?=
 DEMO_FLAGS ?=
+BENCH_FLAGS ?=
 
-.PHONY: help install demo test test-distributions lint format bench clean
+.PHONY: help install demo test test-distributions check-p3 lint format bench bench-arrangement bench-embedding clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -33,7 +35,7 @@ $(INSTALLED): constraints.txt requirements-dev.txt shared/pyproject.toml $(SERVI
 	@echo "Installing the rest (a minute or two) ..."
 	$(PIP) install --constraint constraints.txt --requirement requirements-dev.txt
 	$(PIP) install --constraint constraints.txt --no-build-isolation \
-		--editable 'shared[web,demo]' $(SERVICES:%=--editable %)
+		--editable 'shared[web,demo]' $(foreach service,$(SERVICES),--editable '$(service)$(EXTRAS_$(notdir $(service)))')
 	touch $@
 
 demo: $(INSTALLED)  ## the main job on this machine: demo/report.json, demo/figure.svg, demo/figure.png (DATA=FILE for your data)
@@ -44,7 +46,7 @@ test: $(INSTALLED)  ## all tests, with a real PostgreSQL and Redis
 	$(BIN)/python -m pytest -m "not slow"
 
 test-distributions: $(INSTALLED)  ## install each distribution into an environment of its own and import it
-	$(BIN)/python -m pytest -m slow tests/campaigns
+	$(BIN)/python -m pytest -m slow tests/campaigns/test_install_alone.py
 
 lint: $(INSTALLED)  ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
@@ -56,8 +58,16 @@ format: $(INSTALLED)  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED)  ## TMA on the whole of real P3 against the literal loop
-	$(BIN)/python tests/bench/bench_tma.py --unrounded
+check-p3: $(INSTALLED)  ## every method on the whole of real P3 against its literal float64 version
+	$(BIN)/python -m pytest -m slow tests/campaigns/test_whole_data.py
+
+bench: bench-arrangement bench-embedding  ## both benchmarks
+
+bench-arrangement: $(INSTALLED)  ## WSD and TMA against one matrix product, and TMA on real P3 against the paper's loop
+	$(BIN)/python tests/bench/bench_arrangement.py $(BENCH_FLAGS)
+
+bench-embedding: $(INSTALLED)  ## the encoders against SentenceTransformer.encode with its defaults
+	$(BIN)/python tests/bench/bench_embedding.py $(BENCH_FLAGS)
 
 clean:  ## remove the environment and what the targets made
 	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -32,15 +32,15 @@ SOURCES = {
     "nearfirst-training": REPOSITORY / "services/training",
 }
 
-BASE_PACKAGES = tuple(
-    f"nearfirst.{name}" for name in ("contracts", "data", "similarity", "store", "client", "settings")
-)
+BASE_PACKAGES = tuple(f"nearfirst.{name}" for name in ("contracts", "data", "store", "client", "settings"))
 
 PROMISES = (
     Promise("nearfirst", BASE_PACKAGES),
     Promise("nearfirst[worker]", (*BASE_PACKAGES, "nearfirst.registry", "nearfirst.queue", "nearfirst.logs")),
-    Promise("nearfirst[web]", ("nearfirst",)),
-    Promise("nearfirst-arrangement", ("nearfirst", "nearfirst_arrangement")),
+    Promise("nearfirst[similarity]", (*BASE_PACKAGES, "nearfirst.similarity")),
+    Promise("nearfirst[web,similarity]", ("nearfirst",)),
+    Promise("nearfirst-arrangement", (*BASE_PACKAGES, "nearfirst.web", "nearfirst_arrangement.app")),
+    Promise("nearfirst-arrangement[worker]", ("nearfirst", "nearfirst_arrangement")),
     Promise("nearfirst-embedding", ("nearfirst", "nearfirst_embedding")),
     Promise("nearfirst-generation", (*BASE_PACKAGES, "nearfirst_generation")),
     Promise("nearfirst-scoring", (*BASE_PACKAGES, "nearfirst_scoring")),

@@ -46,6 +46,10 @@ class Settings(BaseSettings):
     """A run whose worker vanished more often than this fails."""
     memory_budget_bytes: int = GIB
     """What similarity may use beyond the embeddings."""
+    embedding_shard_rows: int = Field(default=16_384, ge=1)
+    """A dataset of more rows is embedded in shards of so many, which any number of workers share."""
+    candidate_shard_rows: int = Field(default=262_144, ge=1)
+    """A training dataset of more rows is compared with the test set in shards of so many."""
     log_format: str = Field(default="console", pattern="^(console|json)$")
 
     @model_validator(mode="after")

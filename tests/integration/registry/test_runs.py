@@ -10,6 +10,7 @@ from nearfirst.contracts.runs import RunKind, RunState
 from nearfirst.contracts.training import Checkpoint, CheckpointTier, MetricRow
 from nearfirst.registry import records, runs, sweep
 from nearfirst.registry.database import Database, utc_now
+from nearfirst.registry.dependencies import unfinished_dependencies
 from nearfirst.registry.events import list_events
 from nearfirst.registry.models import RunRow
 from nearfirst.registry.runs import Claim
@@ -208,7 +209,7 @@ def test_a_run_waits_for_what_it_depends_on(database: Database) -> None:
     assert claim(database, second) is None
     with database.write() as session:
         assert [d.run_id for d in sweep.take_deliveries(session, 10)] == [first]
-        assert runs.unfinished_dependencies(session, second) == [first]
+        assert unfinished_dependencies(session, second) == [first]
     finish(database, claimed(database, first))
     with database.write() as session:
         assert [d.run_id for d in sweep.take_deliveries(session, 10)] == [second]

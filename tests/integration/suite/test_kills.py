@@ -17,9 +17,10 @@ from nearfirst.contracts.arrangements import Representation
 from nearfirst.contracts.datasets import Dataset
 from nearfirst.contracts.runs import RunKind
 from nearfirst.registry import runs
+from nearfirst.registry.content_runs import content_key
 from nearfirst.registry.database import Database
+from nearfirst.registry.embedding_runs import embedding_spec
 from nearfirst.store.artifacts import Store
-from nearfirst_arrangement.arrangements.service import embedding_key, embedding_spec
 
 NUM_TRAIN, NUM_TEST, DIMENSIONS = 12_000, 600, 64
 
@@ -43,14 +44,16 @@ def embed_at_random(suite: RunningSuite, dataset: dict[str, Any], seed: int, fol
     """Put an embedding run with random vectors in the registry, as if a worker had finished it."""
     settings = suite.settings()
     vectors = np.random.default_rng(seed).normal(size=(dataset["num_examples"], DIMENSIONS)).astype(np.float32)
-    np.save(folder / "embeddings.npy", vectors)
+    arrays = {"embeddings.npy": vectors, "truncated.npy": np.zeros(len(vectors), dtype=np.bool_)}
+    for name, array in arrays.items():
+        np.save(folder / name, array)
     store = Store(settings["store_url"], cache=folder / "cache")
-    artifact = store.put_artifact({"embeddings.npy": folder / "embeddings.npy"})
+    artifact = store.put_artifact({name: folder / name for name in arrays})
     spec = embedding_spec(Dataset.model_validate(dataset), Representation(model=ENCODER))
     database = Database(settings["database_url"])
     with database.write() as session:
         row, _ = runs.create(
-            session, RunKind.EMBEDDING, spec.model_dump(mode="json"), idempotency_key=embedding_key(spec)
+            session, RunKind.EMBEDDING, spec.model_dump(mode="json"), idempotency_key=content_key(spec)
         )
         claimed = runs.claim(session, row.id, "test", 30)
         assert claimed is not None

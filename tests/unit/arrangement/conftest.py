@@ -1,56 +1,25 @@
-"""The paper's arrangement, written out literally on a float64 matrix: what the methods are compared with."""
-
-import gzip
-import json
-from pathlib import Path
-from typing import NamedTuple
+"""Samples full of ties, and the literal version of every arrangement on them."""
 
 import numpy as np
-import numpy.typing as npt
 import pytest
+from tests.support.literal_arrangement import (
+    SHARED_DATA,
+    Literal,
+    Sample,
+    distance_matrix,
+    literal_rounds,
+    load_p3,
+    unit_rows,
+)
 
 from nearfirst.contracts.arrangements import ArrangementRules
 from nearfirst_arrangement.methods import ArrangedOrder
 from nearfirst_arrangement.methods import arrange as arrange_rows
 
-SHARED_DATA = Path(__file__).parents[4] / "shared" / "data"
-QUANTUM = 2.0**-40
 
-
-def unit_rows(rows: npt.ArrayLike) -> npt.NDArray[np.float32]:
-    single = np.asarray(rows, dtype=np.float32)
-    return single / np.linalg.norm(single, axis=1, keepdims=True)
-
-
-def distance_matrix(train: npt.NDArray[np.float32], test: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """-cosine in float64, rounded to the quantum; identical rows share one computed row."""
-    train_rows, train_of = np.unique(train, axis=0, return_inverse=True)
-    test_rows, test_of = np.unique(test, axis=0, return_inverse=True)
-    product = train_rows.astype(np.float64) @ test_rows.astype(np.float64).T
-    return (-np.rint(product / QUANTUM) * QUANTUM)[train_of][:, test_of]
-
-
-def literal_rounds(distance: npt.NDArray[np.float64], limit: int | None = None) -> list[list[int]]:
-    """argmin over the remaining rows of every test column, the union, rows marked; until `limit` rows or all."""
-    work = distance.copy()
-    marked = work.max() + 1
-    rounds: list[list[int]] = []
-    count = 0
-    while count < (limit or len(work)):
-        chosen = np.unique(work.argmin(axis=0))
-        work[chosen] = marked
-        rounds.append(chosen.tolist())
-        count += len(chosen)
-    return rounds
-
-
-class Sample(NamedTuple):
-    train: npt.NDArray[np.float32]
-    test: npt.NDArray[np.float32]
-
-    @property
-    def distance(self) -> npt.NDArray[np.float64]:
-        return distance_matrix(self.train, self.test)
+def interleaved_tasks(rng: np.random.Generator, num_rows: int, num_tasks: int) -> np.ndarray:
+    """Tasks of very different sizes, mixed, with codes that are not numbered by appearance."""
+    return rng.choice(num_tasks, size=num_rows, p=np.arange(1, num_tasks + 1) / (num_tasks * (num_tasks + 1) / 2)) * 3
 
 
 def tied_sample(seed: int, num_train: int = 80, num_test: int = 7) -> Sample:
@@ -59,12 +28,14 @@ def tied_sample(seed: int, num_train: int = 80, num_test: int = 7) -> Sample:
     test = rng.integers(-1, 2, size=(num_test, 3))
     for rows in (train, test):
         rows[(rows == 0).all(axis=1)] = 1
-    return Sample(unit_rows(train), unit_rows(test))
+    tasks = interleaved_tasks(rng, num_train, 6), interleaved_tasks(rng, num_test, 3)
+    return Sample(unit_rows(train), unit_rows(test), *tasks)
 
 
 def smooth_sample(seed: int, num_train: int = 200, num_test: int = 11) -> Sample:
     rng = np.random.default_rng(seed)
-    return Sample(unit_rows(rng.normal(size=(num_train, 16))), unit_rows(rng.normal(size=(num_test, 16))))
+    train, test = unit_rows(rng.normal(size=(num_train, 16))), unit_rows(rng.normal(size=(num_test, 16)))
+    return Sample(train, test, interleaved_tasks(rng, num_train, 9), interleaved_tasks(rng, num_test, 4))
 
 
 @pytest.fixture(params=["tied-0", "tied-1", "tied-2", "smooth-0"])
@@ -99,8 +70,24 @@ def arrange():
 
     def run(sample: Sample, *, budget: int = 2**30, **rules: object) -> ArrangedOrder:
         return arrange_rows(
-            ArrangementRules(**rules), sample.train, sample.test, len(sample.train), memory_budget_bytes=budget
+            ArrangementRules(**rules),
+            sample.train,
+            sample.test,
+            len(sample.train),
+            train_tasks=sample.train_tasks,
+            test_tasks=sample.test_tasks,
+            memory_budget_bytes=budget,
         )
+
+    return run
+
+
+@pytest.fixture
+def literal_order():
+    """Rules as keywords, a sample -> the literal version's train rows in order."""
+
+    def run(sample: Sample, **rules: object) -> list[int]:
+        return Literal(sample).order(ArrangementRules(**rules))
 
     return run
 
@@ -108,10 +95,7 @@ def arrange():
 @pytest.fixture(scope="session")
 def p3() -> Sample:
     """Real P3: rows whose split isn't `test`, and the first 1,000 test rows, as unit rows."""
-    data, vectors = SHARED_DATA / "p3.jsonl.gz", SHARED_DATA / "p3_minilm_fp16.npy"
-    if not (data.is_file() and vectors.is_file()):
+    found = load_p3()
+    if found is None:
         pytest.skip(f"the P3 sample is not at {SHARED_DATA}")
-    with gzip.open(data, "rt", encoding="utf-8") as file:
-        is_test = np.array([json.loads(line)["split"] == "test" for line in file])
-    rows = unit_rows(np.load(vectors))
-    return Sample(rows[~is_test], rows[is_test][:1000])
+    return found

@@ -1,6 +1,7 @@
 """`nearfirst arrange` as a user runs it: files in, an order and its manifest out, errors that say what was wrong."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -77,7 +78,9 @@ def test_writes_a_verified_order_and_a_manifest_and_says_where(run, files, liter
     assert [row["index"] for row in rows] == [row for each in rounds for row in each]
     assert manifest["num_rounds"] == len(rounds)
     assert manifest["num_rows"] == len(rows) == NUM_TRAIN
-    assert manifest["report"]["similarity_quantum"] == 2.0**-40
+    assert manifest["computed"]["similarity_quantum"] == 2.0**-40
+    assert manifest["report"]["num_rows"] == NUM_TRAIN
+    assert "Leaks" in result.output or "leak" in result.output
     train_ids = [f"r{number}" for number in range(NUM_TRAIN + NUM_TEST) if number % 6 != 5]
     verified = read_order(
         out,
@@ -105,6 +108,13 @@ def test_vectors_of_the_whole_file_are_split_like_its_rows(run, files):
         (("--method", "tma", "--order", "max", "--limit", "9"), 9),
         (("--method", "random", "--seed", "4"), NUM_TRAIN),
         (("--method", "as_is", "--limit", "2"), 2),
+        (("--method", "wsd", "--order", "nft", "--similarity", "euclidean"), NUM_TRAIN),
+        (("--method", "wsd", "--order", "nft", "--granularity", "coarse"), NUM_TRAIN),
+        (("--method", "ot", "--order", "fft"), NUM_TRAIN),
+        (("--method", "round_robin", "--per-task", "2", "--select", "polar"), 6),
+        (("--method", "cluster", "--per-task", "2", "--select", "uniform", "--test-per-task", "1"), 6),
+        (("--method", "wsd", "--order", "nft", "--train-task", "task0", "--train-task", "task1"), 24),
+        (("--method", "tma", "--order", "nft", "--test-task", "task2"), NUM_TRAIN),
     ],
 )
 def test_every_method_runs(run, files, options, num_rows):
@@ -121,6 +131,24 @@ def test_rounds_are_given_as_a_range(run, files):
 def test_random_needs_no_vectors(run, files):
     assert run("--method", "random", embeddings=None).exit_code == 0
     assert order_of(files / "order.jsonl")[0]["nearest_test_id"] is None
+
+
+def test_a_task_filter_keeps_the_datasets_own_row_numbers(run, files):
+    run("--method", "as_is", "--train-task", "task1", "--train-task", "task2")
+    rows = order_of(files / "order.jsonl")
+    assert {row["task"] for row in rows} == {"task1", "task2"}
+    train_ids = [f"r{number}" for number in range(NUM_TRAIN + NUM_TEST) if number % 6 != 5]
+    assert [train_ids[row["index"]] for row in rows] == [row["id"] for row in rows]
+
+
+def test_the_report_is_written_as_json_and_pictures(run, files):
+    result = run("--method", "wsd", "--order", "nft", "--report", str(files / "report"))
+    assert result.exit_code == 0, result.output
+    written = {path.name for path in (files / "report").iterdir()}
+    assert written == {f"{name}.{suffix}" for name in ("report", "curve") for suffix in ("json", "svg", "png")}
+    curve = json.loads((files / "report" / "curve.json").read_text())
+    assert curve["rows"][-1] == NUM_TRAIN
+    assert (files / "report" / "report.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_two_runs_write_the_same_bytes(run, files):
@@ -160,6 +188,12 @@ def test_an_unknown_value_is_refused_with_the_known_ones(run, files, options, kn
         (("--method", "tma", "--order", "nft", "--rounds", "3:3"), "0 <= start < stop"),
         (("--method", "wsd", "--order", "nft", "--w-avg", "much"), "w_avg: got 'much'"),
         (("--method", "wsd", "--order", "nft", "--w-avg", "nan"), "w_avg"),
+        (("--method", "wsd", "--order", "nft", "--w-avg", "0", "--w-min", "0"), "both 0"),
+        (("--method", "tma", "--order", "nft", "--granularity", "coarse"), "granularity coarse is for wsd"),
+        (("--method", "random", "--per-task", "3"), "select: got none"),
+        (("--method", "random", "--select", "first"), "per_task: got none"),
+        (("--method", "wsd", "--order", "nft", "--test-task", "golf"), "test_task: the dataset has no task 'golf'"),
+        (("--method", "wsd", "--order", "nft", "--train-task", "golf"), "train_task: the dataset has no task 'golf'"),
     ],
 )
 def test_rules_that_do_not_fit_are_refused(run, files, options, message):
@@ -243,7 +277,8 @@ def test_without_vectors_the_installed_encoder_embeds_the_text_that_the_rule_nam
         def load(self):
             def encode(representation, texts, *, progress):
                 texts_seen.append((representation.model, representation.max_length, list(texts)))
-                return np.array([[len(text), text.count("1") + 1] for text in texts], dtype=np.float32)
+                vectors = np.array([[len(text), text.count("1") + 1] for text in texts], dtype=np.float32)
+                return SimpleNamespace(vectors=vectors, truncated=np.array(["3" in text for text in texts]))
 
             return encode
 
@@ -255,4 +290,7 @@ def test_without_vectors_the_installed_encoder_embeds_the_text_that_the_rule_nam
     assert (model, max_length) == ("some/model", 64)
     assert train_texts[:2] == ["question 0", "question 1"]
     assert test_texts[0] == "question 5"
-    assert manifest_of(files / "order.jsonl")["embeddings"]["representation"]["text"] == "instruction"
+    manifest = manifest_of(files / "order.jsonl")
+    assert manifest["embeddings"]["representation"]["text"] == "instruction"
+    num_cut = sum("3" in text for text in train_texts)
+    assert manifest["report"]["truncation"]["train"]["num_rows"] == num_cut > 0

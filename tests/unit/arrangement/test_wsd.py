@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nearfirst.contracts.problems import InvalidInput
+from nearfirst.contracts.problems import InvalidEmbeddings, InvalidInput
 
 QUANTUM = 2.0**-40
 
@@ -68,7 +68,61 @@ def test_a_limit_keeps_the_first_rows_of_the_order(sample, arrange, order):
 
 
 def test_automatic_weight_needs_a_mean_distance(unit, sample, arrange):
-    opposite = sample._replace(train=unit([[1, 0], [0, 1]]), test=unit([[1, 0], [-1, 0], [0, 1], [0, -1]]))
+    opposite = sample._replace(
+        train=unit([[1, 0], [0, 1]]),
+        test=unit([[1, 0], [-1, 0], [0, 1], [0, -1]]),
+        train_tasks=None,
+        test_tasks=None,
+    )
     with pytest.raises(InvalidInput, match="w_avg: got auto"):
         arrange(opposite, method="wsd", order="nft")
     assert arrange(opposite, method="wsd", order="nft", w_avg=1.0).index.tolist() == [0, 1]
+
+
+def test_coarse_scores_a_task_by_the_mean_of_its_rows(sample, arrange, unit):
+    tasks = np.unique(sample.train_tasks)
+    means = unit(np.stack([sample.train[sample.train_tasks == task].mean(axis=0, dtype=float) for task in tasks]))
+    distance = -(means.astype(float) @ sample.test.T.astype(float))
+    expected = dict(zip(tasks.tolist(), scores(distance), strict=True))
+    arranged = arrange(sample, method="wsd", order="nft", granularity="coarse")
+    found = [expected[task] for task in sample.train_tasks[arranged.index].tolist()]
+    np.testing.assert_allclose(arranged.score, found, rtol=1e-4, atol=1e-6)
+    assert arranged.report["num_tasks"] == len(tasks)
+    assert arranged.report["w_avg"] == pytest.approx(distance.min(axis=1).mean() / distance.mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("order", ["nft", "fft", "rt"])
+def test_coarse_keeps_a_task_s_rows_together_and_in_dataset_order(sample, arrange, order):
+    arranged = arrange(sample, method="wsd", order=order, granularity="coarse")
+    tasks = sample.train_tasks[arranged.index]
+    assert np.count_nonzero(np.diff(tasks)) == len(np.unique(tasks)) - 1
+    for task in np.unique(tasks):
+        rows = arranged.index[tasks == task].tolist()
+        assert rows == sorted(rows)
+
+
+def test_coarse_has_tasks_with_the_same_rows_in_order_of_appearance(smooth, arrange):
+    twice = smooth._replace(
+        train=np.concatenate([smooth.train[:60], smooth.train[:60][::-1]]),
+        train_tasks=np.concatenate([np.full(60, 5), np.full(60, 2)]),
+    )
+    for order in ("nft", "fft"):
+        arranged = arrange(twice, method="wsd", order=order, granularity="coarse")
+        assert len(set(arranged.score.tolist())) == 1
+        assert arranged.index.tolist() == (list(range(120)) if order == "nft" else [*range(60, 120), *range(60)])
+
+
+def test_coarse_refuses_a_task_whose_rows_cancel_out(unit, sample, arrange):
+    opposite = sample._replace(
+        train=unit([[1, 0], [0, 1], [0, -1]]), test=unit([[1, 0]]), train_tasks=np.array([4, 1, 1]), test_tasks=None
+    )
+    with pytest.raises(InvalidEmbeddings, match=r"the mean of task 1 .* has length 0"):
+        arrange(opposite, method="wsd", order="nft", granularity="coarse")
+
+
+def test_euclidean_scores_follow_the_formula(sample, arrange):
+    distance = np.sqrt(np.maximum(2 + 2 * sample.distance, 0))
+    arranged = arrange(sample, method="wsd", order="nft", similarity="euclidean")
+    np.testing.assert_allclose(arranged.score, scores(distance)[arranged.index], atol=1e-9)
+    assert arranged.report["w_avg"] == pytest.approx(distance.min(axis=1).mean() / distance.mean())
+    assert arranged.report["similarity"] == "euclidean"

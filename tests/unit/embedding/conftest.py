@@ -1,6 +1,10 @@
-"""A sentence-transformers folder small enough to make in a second, and the packaged MiniLM."""
+"""Encoders small enough to make in a second, the packaged MiniLM, real texts, and a cache of the test's own."""
 
+import gzip
 import importlib.util
+import itertools
+import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,6 +34,29 @@ def _make_tokenizer():
     )
     tokenizer.model_max_length = 16
     return tokenizer
+
+
+@pytest.fixture(autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of the cache that settings name, new for each test."""
+    from nearfirst_embedding.settings import get_embedding_settings
+
+    folder = tmp_path_factory.mktemp("vector-cache")
+    monkeypatch.setenv("NEARFIRST_EMBEDDING_CACHE_DIR", str(folder))
+    get_embedding_settings.cache_clear()
+    yield folder
+    get_embedding_settings.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def p3_texts() -> list[str]:
+    """The first turns of 120 real P3 rows, of many tasks and lengths."""
+    path = Path(__file__).parents[4] / "shared" / "data" / "p3.jsonl.gz"
+    if not path.is_file():
+        pytest.skip(f"there is no P3 sample at {path}")
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for line in itertools.islice(file, 0, 48_000, 400)]
+    return [f"{row['inputs_pretokenized']} {row['targets_pretokenized']}" for row in rows]
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +89,33 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny-encoder")
     transformer = Transformer(str(bert))
     SentenceTransformer(modules=[transformer, Pooling(32), Normalize()], device="cpu").save(str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_causal_lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a Llama of two layers and 32 dimensions and a language-modelling head, random weights."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(1)
+    config = LlamaConfig(
+        vocab_size=len(WORDS) + 4,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=40,
+        initializer_range=0.4,
+        bos_token_id=2,
+        eos_token_id=3,
+        pad_token_id=0,
+    )
+    folder = tmp_path_factory.mktemp("tiny-causal-lm")
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer = _make_tokenizer()
+    tokenizer.model_max_length = 1_000_000
+    tokenizer.save_pretrained(folder)
     return folder
 
 

@@ -12,7 +12,7 @@ from nearfirst.contracts.arrangements import Representation
 from nearfirst.contracts.problems import InvalidDataset, InvalidInput, InvalidModel
 from nearfirst.data.dataset import load_dataset
 from nearfirst_embedding.cli import embed
-from nearfirst_embedding.encoder import encode_texts, encoder_key, load_encoder
+from nearfirst_embedding.representations import embed_texts, load_representation
 
 
 @pytest.fixture
@@ -38,12 +38,12 @@ def test_vectors_and_their_description_are_written(dataset_file: Path, tiny_enco
     assert result.exit_code == 0, result.output
     rows = [json.loads(line) for line in dataset_file.read_text().splitlines()]
     representation = Representation(model=str(tiny_encoder))
-    expected = encode_texts(representation, [f"{row['prompt']} {row['completion']}" for row in rows])
+    expected = embed_texts(representation, [f"{row['prompt']} {row['completion']}" for row in rows]).vectors
     vectors = np.load(out)
     assert vectors.dtype == np.float32
     assert np.array_equal(vectors, expected)
     assert json.loads((tmp_path / "X.npy.json").read_text()) == {
-        "encoder": encoder_key(representation, load_encoder(representation).files.digest),
+        "encoder": load_representation(representation).key,
         "num_rows": 12,
         "dimensions": 32,
         "dataset_digest": load_dataset(dataset_file).digest,
@@ -60,12 +60,30 @@ def test_the_text_rule_decides_what_is_embedded(dataset_file: Path, tiny_encoder
     assert "text=instruction" in json.loads((tmp_path / "instruction.npy.json").read_text())["encoder"]
 
 
+def test_the_cache_is_described_and_may_be_left_out(dataset_file: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+    arguments = ("--data", str(dataset_file), "--model", str(tiny_encoder), "--out", str(tmp_path / "X.npy"))
+    assert "cache:" not in run_embed(*arguments, "--no-cache").stderr
+    assert "cache: 12 vectors, 0.0 MiB in " in run_embed(*arguments).stderr
+
+
+def test_a_causal_model_is_pooled_as_asked(dataset_file: Path, tiny_causal_lm: Path, tmp_path: Path) -> None:
+    shared = ("--data", str(dataset_file), "--kind", "causal-lm", "--model", str(tiny_causal_lm))
+    for pooling in ("mean", "weighted_mean"):
+        out = tmp_path / f"{pooling}.npy"
+        result = run_embed(*shared, "--pooling", pooling, "--out", str(out))
+        assert result.exit_code == 0, result.output
+        assert f"pooling={pooling}" in json.loads(out.with_name(f"{out.name}.json").read_text())["encoder"]
+    assert not np.array_equal(np.load(tmp_path / "mean.npy"), np.load(tmp_path / "weighted_mean.npy"))
+
+
 @pytest.mark.parametrize(
     ("changed", "error", "message"),
     [
         ({"--out": "X.bin"}, InvalidInput, "wanted a name that ends in .npy"),
         ({"--out": "missing/X.npy"}, InvalidInput, "wanted it in a folder that exists"),
         ({"--model": "./no-model"}, InvalidModel, "no such folder"),
+        ({"--pooling": "mean"}, InvalidInput, "pooling is for kind causal-lm"),
+        ({"--kind": "no-such"}, InvalidInput, "no encoder of kind 'no-such' is installed"),
         ({"--data": "bad.jsonl"}, InvalidDataset, "line 2"),
     ],
 )

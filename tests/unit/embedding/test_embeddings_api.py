@@ -1,6 +1,7 @@
 """POST /v1/embeddings and the probes, through the real application and its lifespan."""
 
 import base64
+import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +16,10 @@ from nearfirst.contracts.arrangements import Representation
 from nearfirst.contracts.problems import InvalidModel
 from nearfirst.settings import Settings
 from nearfirst_embedding.app import make_app
-from nearfirst_embedding.encoder import Encoder, encode_texts
+from nearfirst_embedding.encoder import TransformerEncoder
+from nearfirst_embedding.representations import embed_texts
 from nearfirst_embedding.settings import EmbeddingSettings
+from nearfirst_embedding.tokens import TokenizedTexts
 
 TEXTS = ["a cat sits", "the dog runs this dog", "a bird"]
 
@@ -28,14 +31,14 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def client(settings: Settings, tiny_encoder: Path) -> Iterator[TestClient]:
-    served = EmbeddingSettings(model=str(tiny_encoder), max_inputs=5)
+    served = EmbeddingSettings(model=str(tiny_encoder), max_inputs=5, max_batch_tokens=40)
     with TestClient(make_app(settings, served)) as client:
         yield client
 
 
 @pytest.fixture
 def expected(tiny_encoder: Path) -> np.ndarray:
-    return encode_texts(Representation(model=str(tiny_encoder)), TEXTS)
+    return embed_texts(Representation(model=str(tiny_encoder)), TEXTS).vectors
 
 
 def test_a_list_of_texts_is_answered_in_its_order(client: TestClient, tiny_encoder: Path, expected: np.ndarray) -> None:
@@ -74,7 +77,20 @@ def test_base64_holds_the_same_numbers(client: TestClient, tiny_encoder: Path, e
         ({"input": []}, 422, "invalid_input", "texts is empty"),
         ({"input": ["a cat", " "]}, 422, "invalid_input", "row 1"),
         ({"input": ["a"] * 6}, 413, "body_too_large", "6 texts; at most 5"),
-        ({"input": [[1, 2, 3]]}, 422, "invalid_input", "input"),
+        ({"input": ["cat " * 20] * 3}, 413, "body_too_large", "input has 48 tokens; at most 40"),
+        (
+            {"input": ["a", "cat " * 20], "truncate": False},
+            413,
+            "body_too_large",
+            "row 1 has 22 tokens; the model takes 16",
+        ),
+        ({"input": [[1, 2], [3, 99_999]]}, 422, "invalid_input", "row 1: token 99999; wanted 0 to"),
+        ({"input": [-1]}, 422, "invalid_input", "row 0: token -1"),
+        ({"input": [5] * 17}, 413, "body_too_large", "row 0 has 17 tokens; the model takes 16"),
+        ({"input": [[1]] * 6}, 413, "body_too_large", "6 texts; at most 5"),
+        ({"input": [[]]}, 422, "invalid_input", "input"),
+        ({"input": ["a", 5]}, 422, "invalid_input", "input"),
+        ({"input": [True]}, 422, "invalid_input", "input"),
         ({"dimensions": 16}, 422, "invalid_input", "dimensions is 16; vectors of"),
         ({"encoding_format": "int8"}, 422, "invalid_input", "encoding_format"),
         ({"prompt": "x"}, 422, "invalid_input", "prompt"),
@@ -88,6 +104,39 @@ def test_what_is_not_served_is_refused_as_a_problem(
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["code"] == code
     assert message in answer.json()["detail"]
+
+
+def test_a_body_that_is_not_utf8_is_refused(client: TestClient) -> None:
+    body = b'{"input": "caf\xe9", "model": "m"}'
+    answer = client.post("/v1/embeddings", content=body, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["title"]) == (400, "There was an error parsing the body")
+
+
+def test_half_of_a_surrogate_pair_is_refused_with_its_row(client: TestClient, tiny_encoder: Path) -> None:
+    body = json.dumps({"input": ["a cat", "half \ud83d"], "model": str(tiny_encoder)}).encode()
+    answer = client.post("/v1/embeddings", content=body, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_input")
+    assert "row 1: character 5" in answer.json()["detail"]
+
+
+def test_token_ids_are_taken_as_the_model_sees_them(
+    client: TestClient, tiny_encoder: Path, expected: np.ndarray
+) -> None:
+    from transformers import AutoTokenizer
+
+    ids = AutoTokenizer.from_pretrained(tiny_encoder)(TEXTS)["input_ids"]
+    body = client.post("/v1/embeddings", json={"input": ids, "model": str(tiny_encoder)}).json()
+    vectors = np.array([item["embedding"] for item in body["data"]], dtype=np.float32)
+    assert np.array_equal(vectors, expected)
+    assert body["usage"]["total_tokens"] == sum(map(len, ids))
+    single = client.post("/v1/embeddings", json={"input": ids[1], "model": str(tiny_encoder)}).json()["data"]
+    assert np.array_equal(np.array(single[0]["embedding"], dtype=np.float32), expected[1])
+
+
+def test_a_text_within_the_limit_needs_no_truncation(client: TestClient, tiny_encoder: Path) -> None:
+    body = {"input": " ".join(["cat"] * 14), "model": str(tiny_encoder), "truncate": False}
+    answer = client.post("/v1/embeddings", json=body)
+    assert (answer.status_code, answer.json()["usage"]["total_tokens"]) == (200, 16)
 
 
 def test_dimensions_of_the_model_are_taken(client: TestClient, tiny_encoder: Path) -> None:
@@ -109,22 +158,23 @@ def test_requests_beyond_the_places_are_told_to_come_back(
     settings: Settings, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entered, leave = threading.Event(), threading.Event()
-    encode_batch = Encoder.encode_batch
+    encode = TransformerEncoder.encode
 
-    def slow_batch(self: Encoder, texts: list[str]) -> np.ndarray:
+    def slow_encode(self: TransformerEncoder, tokenized: TokenizedTexts) -> np.ndarray:
         entered.set()
         assert leave.wait(10)
-        return encode_batch(self, texts)
+        return encode(self, tokenized)
 
-    monkeypatch.setattr(Encoder, "encode_batch", slow_batch)
+    monkeypatch.setattr(TransformerEncoder, "encode", slow_encode)
     body = {"input": "a cat", "model": str(tiny_encoder)}
-    served = EmbeddingSettings(model=str(tiny_encoder), max_requests=1)
+    served = EmbeddingSettings(model=str(tiny_encoder), max_requests=1, retry_after_s=7)
     with TestClient(make_app(settings, served)) as client, ThreadPoolExecutor(1) as pool:
         first = pool.submit(client.post, "/v1/embeddings", json=body)
         assert entered.wait(10)
         refused = client.post("/v1/embeddings", json=body)
         leave.set()
         assert (refused.status_code, refused.json()["code"]) == (429, "overloaded")
+        assert refused.headers["retry-after"] == "7"
         assert first.result(10).status_code == 200
         assert client.post("/v1/embeddings", json=body).status_code == 200
 
@@ -137,7 +187,7 @@ def test_many_threads_get_what_one_would(client: TestClient, tiny_encoder: Path,
     rows = [number % 3 for number in range(24)]
     with ThreadPoolExecutor(8) as pool:
         for row, vector in zip(rows, pool.map(ask, rows), strict=True):
-            np.testing.assert_allclose(vector, expected[row], atol=1e-6)
+            assert np.array_equal(vector.astype(np.float32), expected[row])
 
 
 def test_probes_answer_once_the_encoder_is_loaded(client: TestClient, tiny_encoder: Path) -> None:

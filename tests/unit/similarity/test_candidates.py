@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearfirst.similarity import candidates
-from nearfirst.similarity.candidates import CandidateLists
 from nearfirst.similarity.embeddings import normalise
+from nearfirst.similarity.remaining import CandidateLists
 
 SMALL_ROW = st.lists(st.integers(-1, 1), min_size=2, max_size=2).filter(any)
 
@@ -28,7 +28,7 @@ def rounds_of(train, test, *, farthest, budget):
     while lists.num_remaining:
         best = lists.best()
         yield best, brute_force_best(train, test, remaining, farthest=farthest)
-        taken = np.unique(best.rows)
+        taken = np.unique(best)
         lists.remove(taken)
         remaining -= set(taken.tolist())
     assert not remaining
@@ -48,7 +48,7 @@ def test_every_test_row_gets_its_best_remaining_row_whatever_the_budget(train, t
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(candidates, "_MAX_LIST_LENGTH", longest)
         for best, expected in rounds_of(train_rows, test_rows, farthest=farthest, budget=budget):
-            assert best.rows.tolist() == expected
+            assert best.tolist() == expected
 
 
 @pytest.mark.parametrize("farthest", [False, True])
@@ -56,7 +56,7 @@ def test_every_test_row_gets_its_best_remaining_row_whatever_the_budget(train, t
 def test_reports_the_similarity_of_what_it_chose(tied_rows, farthest, budget):
     train, test = normalise(tied_rows.train), normalise(tied_rows.test)
     for best, expected in rounds_of(train, test, farthest=farthest, budget=budget):
-        assert best.rows.tolist() == expected
+        assert best.tolist() == expected
         dots = (test.astype(np.float64) * train[best.rows]).sum(axis=1)
         np.testing.assert_allclose(best.similarity, dots, atol=1e-12)
 
@@ -65,9 +65,9 @@ def test_rows_removed_by_others_are_skipped():
     train = normalise(np.array([[1, 0], [1, 0], [0, 1]], dtype=np.float32))
     lists = CandidateLists(train, train[:1])
     lists.remove(np.array([0]))
-    assert lists.best().rows.tolist() == [1]
+    assert lists.best().tolist() == [1]
     lists.remove(np.array([1]))
-    assert lists.best().rows.tolist() == [2]
+    assert lists.best().tolist() == [2]
     assert lists.num_remaining == 1
 
 

@@ -2,9 +2,10 @@
 
 import json
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,30 +19,50 @@ from nearfirst.contracts.arrangements import (
     DEFAULT_ENCODER,
     ArrangementRules,
     Fidelity,
+    Granularity,
     Method,
     Order,
+    Pooling,
+    Precision,
     Representation,
+    RepresentationKind,
+    SelectHow,
+    SelectPerTask,
+    Similarity,
     TextRule,
 )
 from nearfirst.contracts.base import Contract
 from nearfirst.contracts.datasets import DatasetFormat
 from nearfirst.contracts.problems import InvalidInput, invalid_input_from_validation
-from nearfirst.data.order import OrderTable, order_table, write_order
+from nearfirst.data.order import OrderTable, write_order
 from nearfirst_arrangement import embedding_files
 from nearfirst_arrangement.embedding_files import Side
-from nearfirst_arrangement.methods import ArrangedOrder
-from nearfirst_arrangement.methods import arrange as arrange_rows
+from nearfirst_arrangement.measures.curve_figure import draw_curve
+from nearfirst_arrangement.measures.report_figure import draw_report
+from nearfirst_arrangement.measures.table import report_tables
+from nearfirst_arrangement.task_filter import rows_of_tasks
+
+if TYPE_CHECKING:  # the science imports torch, which `nearfirst --help` doesn't wait for
+    from nearfirst_arrangement.arranging import Arranged, SideRows
 
 _NUM_SHOWN = 3
+_FIGURE_FORMATS: tuple[Literal["svg", "png"], ...] = ("svg", "png")
 
 C = TypeVar("C", bound=Contract)
 
 
-class _Embeddings(NamedTuple):
-    """Vectors of both sides, None where the method looks at none, and what the manifest says of them."""
+class _Vectors(NamedTuple):
+    """A side's vectors, and which of its texts the encoder cut, as far as known."""
 
-    train: npt.NDArray[Any] | None
-    test: npt.NDArray[Any] | None
+    rows: npt.NDArray[Any] | None = None
+    truncated: npt.NDArray[np.bool_] | None = None
+
+
+class _Embeddings(NamedTuple):
+    """Vectors of both sides, and what the manifest says of them."""
+
+    train: _Vectors
+    test: _Vectors
     source: dict[str, Any] | None
 
 
@@ -50,13 +71,22 @@ def arrange(
     test: Annotated[Path, typer.Option(help="The test dataset that it is arranged for.")],
     method: Annotated[Method, typer.Option(help="How training rows are ranked against the test set.")],
     out: Annotated[Path, typer.Option(help="Where the order goes: .jsonl or .parquet, and a manifest beside it.")],
-    order: Annotated[Order | None, typer.Option(help="Which end comes first; max and min are for tma.")] = None,
+    order: Annotated[
+        Order | None, typer.Option(help="wsd, ot, tma: which end comes first; max and min are for tma.")
+    ] = None,
+    similarity: Annotated[Similarity, typer.Option(help="How near two rows are.")] = Similarity.COSINE,
+    granularity: Annotated[Granularity, typer.Option(help="wsd: order rows, or whole tasks.")] = Granularity.FINE,
     limit: Annotated[int | None, typer.Option(help="Rows to keep.")] = None,
     rounds: Annotated[str | None, typer.Option(help="tma: keep rounds I:J, from 0, without J.")] = None,
+    per_task: Annotated[int | None, typer.Option(help="Rows of each training task that take part.")] = None,
+    select: Annotated[SelectHow | None, typer.Option(help="Which rows those are; goes with --per-task.")] = None,
+    test_per_task: Annotated[int | None, typer.Option(help="Keep the first so many rows of each test task.")] = None,
+    train_task: Annotated[list[str] | None, typer.Option(help="Keep this training task; may be repeated.")] = None,
+    test_task: Annotated[list[str] | None, typer.Option(help="Keep this test task; may be repeated.")] = None,
     fidelity: Annotated[
         Fidelity, typer.Option(help="What the paper's text says, or what its code did.")
     ] = Fidelity.CORRECTED,
-    seed: Annotated[int, typer.Option(help="Of every shuffle.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of every shuffle and draw.")] = 0,
     w_min: Annotated[float, typer.Option(help="wsd: weight of the distance to the nearest test row.")] = 1.0,
     w_avg: Annotated[str, typer.Option(help="wsd: weight of the mean distance: a number or auto.")] = "auto",
     train_split: Annotated[str | None, typer.Option(help="Keep the training rows of this split.")] = None,
@@ -67,28 +97,92 @@ def arrange(
         Path | None, typer.Option(help="X.npy: a vector for each row of the file or of the split.")
     ] = None,
     test_embeddings: Annotated[Path | None, typer.Option(help="The same for the test dataset.")] = None,
-    model: Annotated[str, typer.Option(help="Encoder, where no embeddings are given.")] = DEFAULT_ENCODER,
+    kind: Annotated[
+        str, typer.Option(help="Encoder's kind where no embeddings are given: sentence-transformer, causal-lm, ...")
+    ] = RepresentationKind.SENTENCE_TRANSFORMER,
+    model: Annotated[str, typer.Option(help="Encoder: hub id, package:NAME or folder.")] = DEFAULT_ENCODER,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub id.")] = None,
+    pooling: Annotated[Pooling | None, typer.Option(help="causal-lm: how hidden states are pooled.")] = None,
+    precision: Annotated[Precision, typer.Option(help="fp32, or bf16 where the machine has it.")] = Precision.EXACT,
     text: Annotated[TextRule, typer.Option(help="Which text of an example is embedded.")] = TextRule.FIRST_TURN,
     max_length: Annotated[int | None, typer.Option(help="Tokens kept; the model's own limit by default.")] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the report and the similarity curve: report.json, .svg, .png, curve.json, ..."),
+    ] = None,
 ) -> None:
-    """Arrange training rows for a test set and write the order."""
+    """Arrange training rows for a test set, write the order, and report what is in it."""
     if not out.parent.is_dir():
         raise InvalidInput(f"out: got {out}, wanted a file in a folder that exists")
     weights = {"w_min": w_min, "w_avg": w_avg if w_avg == "auto" else _number("w_avg", w_avg)}
-    selection = {"limit": limit, "rounds": _rounds(rounds)}
-    rules = _valid(ArrangementRules, method=method, order=order, seed=seed, fidelity=fidelity, **selection, **weights)
-    representation = _valid(Representation, model=model, text=text, max_length=max_length)
+    which = {"limit": limit, "rounds": _rounds(rounds), "test_per_task": test_per_task}
+    rules = _valid(
+        ArrangementRules,
+        method=method,
+        order=order,
+        similarity=similarity,
+        granularity=granularity,
+        select=_select(per_task, select),
+        seed=seed,
+        fidelity=fidelity,
+        **which,
+        **weights,
+    )
+    encoder = {"kind": kind, "model": model, "revision": revision, "pooling": pooling, "precision": precision}
+    representation = _valid(Representation, text=text, max_length=max_length, **encoder)
     train_side = _load("train", train, train_format, train_split)
     test_side = _load("test", test, test_format, test_split)
-    vectors = _vectors(rules, representation, (train_side, train_embeddings), (test_side, test_embeddings))
-    num_train = len(train_side.dataset.examples)
+    train_rows = _rows_of_tasks("train_task", train_side, train_task)
+    test_rows = _rows_of_tasks("test_task", test_side, test_task)
+    embeddings = _embeddings(rules, representation, (train_side, train_embeddings), (test_side, test_embeddings))
+    arranged = _arrange(
+        rules,
+        _side_rows(train_side, train_rows, embeddings.train),
+        _side_rows(test_side, test_rows, embeddings.test),
+        text,
+    )
+    result = {
+        "digest": arranged.table.digest,
+        "num_rows": len(arranged.table),
+        "num_rounds": arranged.num_rounds,
+        "computed": arranged.computed,
+        "report": arranged.measures.report.model_dump(mode="json"),
+    }
+    filters = {"train_tasks": train_task, "test_tasks": test_task}
+    provenance = _provenance(rules, embeddings, train_side, test_side) | filters
+    manifest_path = _write(out, arranged.table, {**provenance, **result})
+    if report is not None:
+        _write_report(report, arranged)
+    _print_summary(out, manifest_path, arranged)
+
+
+def _arrange(rules: ArrangementRules, train: "SideRows", test: "SideRows", text: TextRule) -> "Arranged":
+    from nearfirst_arrangement.arranging import arrange_sides
+
     with progress_bar("arranging") as progress:
-        arranged = arrange_rows(rules, vectors.train, vectors.test, num_train, progress=progress)
-    table = _order_table(arranged, train_side, test_side)
-    result = {"digest": table.digest, "num_rows": len(table), "num_rounds": arranged.num_rounds}
-    provenance = _provenance(rules, vectors, train_side, test_side)
-    manifest_path = _write(out, table, {**provenance, **result, "report": arranged.report})
-    _print_summary(out, manifest_path, table, arranged)
+        return arrange_sides(rules, train, test, text=text, progress=progress)
+
+
+def _side_rows(side: Side, rows: npt.NDArray[np.int64], vectors: _Vectors) -> "SideRows":
+    """The rows of a side that take part, with their vectors."""
+    from nearfirst_arrangement.arranging import SideRows
+
+    is_whole = len(rows) == len(side.dataset.examples)
+    embeddings, truncated = (
+        values if values is None or is_whole else values[rows] for values in (vectors.rows, vectors.truncated)
+    )
+    return SideRows(side.dataset.digest, side.dataset.examples, rows, embeddings, truncated)
+
+
+def _rows_of_tasks(name: str, side: Side, tasks: Sequence[str] | None) -> npt.NDArray[np.int64]:
+    return rows_of_tasks([example.task for example in side.dataset.examples], tasks or None, name=name)
+
+
+def _select(per_task: int | None, how: SelectHow | None) -> SelectPerTask | None:
+    if (per_task is None) != (how is None):
+        missing = "select" if how is None else "per_task"
+        raise InvalidInput(f"{missing}: got none; --per-task and --select go together")
+    return None if per_task is None else _valid(SelectPerTask, per_task=per_task, how=how)
 
 
 def _valid(contract: type[C], **fields: Any) -> C:
@@ -120,27 +214,31 @@ def _number(name: str, given: str) -> float:
         raise InvalidInput(f"{name}: got {given!r}, wanted a number or auto") from error
 
 
-def _vectors(
+def _embeddings(
     rules: ArrangementRules,
     representation: Representation,
     train: tuple[Side, Path | None],
     test: tuple[Side, Path | None],
 ) -> _Embeddings:
-    """Vectors of both sides: from their files, or from an encoder where the method needs any."""
+    """Vectors of both sides: from their files, or from an encoder where the rules need any."""
     (train_side, train_path), (test_side, test_path) = train, test
     if train_path is not None and test_path is not None:
         return _read_vectors((train_side, train_path), (test_side, test_path))
     if train_path is not None or test_path is not None:
         missing = "train_embeddings" if train_path is None else "test_embeddings"
         raise InvalidInput(f"{missing}: got none; give both files, or neither to have both sides encoded")
-    if rules.method not in (Method.WSD, Method.TMA):
-        return _Embeddings(None, None, None)
-    encode = embedding_files.find_encoder(representation)
+    if not rules.needs_embeddings:
+        return _Embeddings(_Vectors(), _Vectors(), None)
+    encode = embedding_files.find_encoder()
     with progress_bar("embedding train") as progress:
-        train_vectors = embedding_files.encode_side(encode, representation, train_side, progress)
+        encoded_train = embedding_files.encode_side(encode, representation, train_side, progress)
     with progress_bar("embedding test") as progress:
-        test_vectors = embedding_files.encode_side(encode, representation, test_side, progress)
-    return _Embeddings(train_vectors, test_vectors, {"representation": representation.model_dump(mode="json")})
+        encoded_test = embedding_files.encode_side(encode, representation, test_side, progress)
+    return _Embeddings(
+        _Vectors(encoded_train.vectors, encoded_train.truncated),
+        _Vectors(encoded_test.vectors, encoded_test.truncated),
+        {"representation": representation.model_dump(mode="json")},
+    )
 
 
 def _read_vectors(train: tuple[Side, Path], test: tuple[Side, Path]) -> _Embeddings:
@@ -154,30 +252,16 @@ def _read_vectors(train: tuple[Side, Path], test: tuple[Side, Path]) -> _Embeddi
         side.name: {"file": path.name, "encoder": embedding_files.encoder_of(path)}
         for side, path in ((train_side, train_path), (test_side, test_path))
     }
-    return _Embeddings(train_vectors, test_vectors, sources)
+    return _Embeddings(_Vectors(train_vectors), _Vectors(test_vectors), sources)
 
 
-def _order_table(arranged: ArrangedOrder, train: Side, test: Side) -> OrderTable:
-    return order_table(
-        train.dataset.digest,
-        arranged.index,
-        ids=[example.id for example in train.dataset.examples],
-        tasks=[example.task for example in train.dataset.examples],
-        round=arranged.round,
-        score=arranged.score,
-        nearest_test=arranged.nearest_test,
-        test_ids=[example.id for example in test.dataset.examples],
-        nearest_similarity=arranged.nearest_similarity,
-    )
-
-
-def _provenance(rules: ArrangementRules, vectors: _Embeddings, train: Side, test: Side) -> dict[str, Any]:
+def _provenance(rules: ArrangementRules, embeddings: _Embeddings, train: Side, test: Side) -> dict[str, Any]:
     """What the order was made from: enough to make it again."""
     return {
         "spec": rules.model_dump(mode="json"),
         "train": train.summary(),
         "test": test.summary(),
-        "embeddings": vectors.source,
+        "embeddings": embeddings.source,
         "versions": {
             "python": platform.python_version(),
             "numpy": np.__version__,
@@ -198,15 +282,29 @@ def _write(out: Path, table: OrderTable, manifest: dict[str, Any]) -> Path:
     return path
 
 
-def _print_summary(out: Path, manifest_path: Path, table: OrderTable, arranged: ArrangedOrder) -> None:
+def _write_report(folder: Path, arranged: "Arranged") -> None:
+    """The report and the similarity curve, as JSON and as pictures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    report, curve = arranged.measures
+    (folder / "report.json").write_text(report.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (folder / "curve.json").write_text(curve.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    for format in _FIGURE_FORMATS:
+        (folder / f"report.{format}").write_bytes(draw_report(report, curve, format=format))
+        (folder / f"curve.{format}").write_bytes(draw_curve(curve, format=format))
+
+
+def _print_summary(out: Path, manifest_path: Path, arranged: "Arranged") -> None:
     summary = Table(show_header=False)
     summary.add_column()
     summary.add_column(overflow="fold")
-    summary.add_row("rows", str(len(table)))
+    summary.add_row("rows", str(len(arranged.table)))
     if arranged.num_rounds is not None:
         summary.add_row("rounds", str(arranged.num_rounds))
-    summary.add_row("digest", table.digest)
-    summary.add_row("first ids", "\n".join(table.ids[:_NUM_SHOWN]))
+    summary.add_row("digest", arranged.table.digest)
+    summary.add_row("first ids", "\n".join(arranged.table.ids[:_NUM_SHOWN]))
     summary.add_row("order", str(out))
     summary.add_row("manifest", str(manifest_path))
-    Console().print(summary)
+    console = Console()
+    console.print(summary)
+    for table in report_tables(arranged.measures.report):
+        console.print(table)

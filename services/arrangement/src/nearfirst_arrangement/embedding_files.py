@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +20,23 @@ from nearfirst.contracts.progress import ProgressCallback
 from nearfirst.data.dataset import LoadedDataset, load_dataset
 from nearfirst.data.example import embedded_text
 
-ENCODER_GROUP = "nearfirst.encoders"
-"""Entry points: kind of a Representation -> encode_texts(representation, texts, *, progress) -> (n, D) float32 rows."""
+EMBEDDING_GROUP = "nearfirst.embedding"
+"""The entry point `encode_texts(representation, texts, *, progress) -> EncodedTexts` of the embedding service."""
 
-Encode = Callable[..., npt.NDArray[np.float32]]
+
+class EncodedTexts(Protocol):
+    """Vectors of n texts."""
+
+    @property
+    def vectors(self) -> npt.NDArray[np.float32]:
+        """(n, D) rows of length 1."""
+
+    @property
+    def truncated(self) -> npt.NDArray[np.bool_]:
+        """(n,) True where the text was longer than the encoder's limit."""
+
+
+Encode = Callable[..., EncodedTexts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,17 +127,16 @@ def check_same_encoder(train: Path, test: Path) -> None:
         )
 
 
-def find_encoder(representation: Representation) -> Encode:
-    """The installed encoder of a representation.
+def find_encoder() -> Encode:
+    """The embedding service's function, where it is installed.
 
     Raises:
-        InvalidInput: the service that has it isn't installed.
+        InvalidInput: it isn't, or can't be imported.
     """
-    found = list(entry_points(group=ENCODER_GROUP, name=representation.kind))
+    found = list(entry_points(group=EMBEDDING_GROUP, name="encode_texts"))
     if not found:
         raise InvalidInput(
-            f"no encoder of kind {representation.kind} is installed: install nearfirst-embedding, "
-            "or give train_embeddings and test_embeddings"
+            "no encoder is installed: install nearfirst-embedding, or give train_embeddings and test_embeddings"
         )
     try:
         encode: Encode = found[0].load()
@@ -133,10 +145,8 @@ def find_encoder(representation: Representation) -> Encode:
     return encode
 
 
-def encode_side(
-    encode: Encode, representation: Representation, side: Side, progress: ProgressCallback
-) -> npt.NDArray[np.float32]:
-    """A side's vectors from an encoder, (n, D) float32."""
+def encode_side(encode: Encode, representation: Representation, side: Side, progress: ProgressCallback) -> EncodedTexts:
+    """A side's vectors from an encoder."""
     texts = [embedded_text(example, representation.text) for example in side.dataset.examples]
     return encode(representation, texts, progress=progress)
 

@@ -1,16 +1,23 @@
 """The embedding server: `uvicorn nearfirst_embedding.app:make_app --factory`."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from nearfirst.contracts.arrangements import Representation
+from nearfirst.contracts.problems import NearfirstError, Overloaded
 from nearfirst.logs import configure_logging
 from nearfirst.settings import Settings, get_settings
 from nearfirst.web.app import create_app
-from nearfirst_embedding.encoder import load_encoder
+from nearfirst.web.problems import problem_response
+from nearfirst_embedding import sentence_transformer
+from nearfirst_embedding.encoder import TransformerEncoder
 from nearfirst_embedding.endpoints import router
+from nearfirst_embedding.indexes.endpoints import router as indexes
+from nearfirst_embedding.indexes.service import IndexSearch
+from nearfirst_embedding.indexes.suite import Suite
 from nearfirst_embedding.service import EmbeddingService
 from nearfirst_embedding.settings import EmbeddingSettings, get_embedding_settings
 
@@ -27,10 +34,36 @@ def make_app(settings: Settings | None = None, embedding_settings: EmbeddingSett
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        encoder = await run_in_threadpool(load_encoder, embedding_settings.representation)
-        app.state.embeddings = EmbeddingService(encoder, embedding_settings)
+        encoder = await run_in_threadpool(_load_now, embedding_settings.representation)
+        embeddings = EmbeddingService(encoder, embedding_settings)
+        app.state.embeddings = embeddings
+        app.state.index_search = IndexSearch(embedding_settings, settings, embeddings)
         yield
+        suite.close()
 
+    suite = Suite(settings)
     app = create_app("Nearfirst embeddings", settings, lifespan=lifespan)
+    app.state.suite = suite
+    app.state.embedding_settings = embedding_settings
     app.include_router(router)
+    app.include_router(indexes)
+    app.add_exception_handler(Overloaded, _overloaded_answer(embedding_settings.retry_after_s))
     return app
+
+
+def _load_now(representation: Representation) -> TransformerEncoder:
+    encoder = sentence_transformer.load(representation)
+    _ = encoder.model
+    return encoder
+
+
+def _overloaded_answer(retry_after_s: int) -> Callable[[Request, Exception], Awaitable[Response]]:
+    """What answers `Overloaded`: the problem, and when to come back."""
+
+    async def answer(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, NearfirstError)
+        response = problem_response(error)
+        response.headers["Retry-After"] = str(retry_after_s)
+        return response
+
+    return answer

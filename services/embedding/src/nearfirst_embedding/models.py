@@ -73,17 +73,22 @@ def resolve_encoder(model: str, revision: str | None = None) -> EncoderFiles:
             ones; the folder doesn't exist or lacks a file; the weights are pickles; the model wants code of its own;
             the hub can't be reached and its cache has no copy; or a revision came with a package or folder.
     """
-    is_packaged = model.startswith(PACKAGE_PREFIX)
-    is_folder = model.startswith(_FOLDER_PREFIXES)
-    if revision is not None and (is_packaged or is_folder):
-        raise InvalidModel(f"revision {revision!r} goes with an id on the model hub, not with model {model!r}")
-    if is_packaged:
-        folder = _package_folder(model.removeprefix(PACKAGE_PREFIX))
-    elif is_folder:
-        folder = Path(model).expanduser().resolve()
-    else:
-        folder = _hub_snapshot(model, revision)
+    folder = _find_folder(model, revision)
     check_encoder_folder(model, folder)
+    return EncoderFiles(folder, _files_digest(folder))
+
+
+def resolve_causal_lm(model: str, revision: str | None = None) -> EncoderFiles:
+    """`resolve_encoder` for a causal language model: a folder as transformers saves it, without modules.json.
+
+    Raises:
+        InvalidModel: as `resolve_encoder`.
+    """
+    folder = _find_folder(model, revision)
+    if not folder.is_dir():
+        raise InvalidModel(f"model {model!r}: no such folder as {str(folder)!r}")
+    _refuse_pickled_weights(model, folder, folder)
+    _check_transformer_module(model, folder, folder)
     return EncoderFiles(folder, _files_digest(folder))
 
 
@@ -105,6 +110,19 @@ def check_encoder_folder(model: str, folder: Path) -> None:
         _refuse_pickled_weights(model, folder, module_folder)
         if position == 0:
             _check_transformer_module(model, folder, module_folder)
+
+
+def _find_folder(model: str, revision: str | None) -> Path:
+    """Where a model's files are; the folder may not exist when the name is a path."""
+    is_packaged = model.startswith(PACKAGE_PREFIX)
+    is_folder = model.startswith(_FOLDER_PREFIXES)
+    if revision is not None and (is_packaged or is_folder):
+        raise InvalidModel(f"revision {revision!r} goes with an id on the model hub, not with model {model!r}")
+    if is_packaged:
+        return _package_folder(model.removeprefix(PACKAGE_PREFIX))
+    if is_folder:
+        return Path(model).expanduser().resolve()
+    return _hub_snapshot(model, revision)
 
 
 def _package_folder(name: str) -> Path:

@@ -2,22 +2,24 @@
 
 import base64
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
 
 from nearfirst.contracts.problems import BodyTooLarge, InvalidInput, NotFound, Overloaded
-from nearfirst_embedding.encoder import Encoder, refuse_empty_texts
+from nearfirst_embedding.encoder import TransformerEncoder
+from nearfirst_embedding.representations import refuse_broken_vectors, refuse_unusable_texts
 from nearfirst_embedding.schemas import EmbeddingItem, EmbeddingsRequest, EmbeddingsResponse, Usage
 from nearfirst_embedding.settings import EmbeddingSettings
+from nearfirst_embedding.tokens import TokenizedTexts
 
 
 class EmbeddingService:
     """One encoder, for requests from several threads."""
 
-    def __init__(self, encoder: Encoder, settings: EmbeddingSettings) -> None:
+    def __init__(self, encoder: TransformerEncoder, settings: EmbeddingSettings) -> None:
         self._encoder = encoder
         self._settings = settings
         self._places = threading.BoundedSemaphore(settings.max_requests)
@@ -27,16 +29,22 @@ class EmbeddingService:
 
         Raises:
             NotFound: it asks for another model.
-            InvalidInput: no text, an empty one, or another number of dimensions than the model's.
-            BodyTooLarge: more than `max_inputs` texts.
+            InvalidInput: no text, one that is empty or no Unicode, a token that the model doesn't have, or another
+                number of dimensions than the model's.
+            BodyTooLarge: more than `max_inputs` texts or `max_batch_tokens` tokens; token ids over the model's limit,
+                or a text over it when the request forbids truncation.
             Overloaded: `max_requests` others are computed or wait.
         """
         self._refuse_what_is_not_served(request)
-        texts = request.texts
-        with self._place():
-            tokenized = self._encoder.tokenize(texts)
-            vectors_ND = self._encoder.encode(texts, tokenized)
-        num_tokens = int(tokenized.lengths.sum())
+        with self.place():
+            tokenized = self._tokens(request)
+            num_tokens = int(tokenized.lengths.sum())
+            if num_tokens > self._settings.max_batch_tokens:
+                raise BodyTooLarge(
+                    f"input has {num_tokens} tokens; at most {self._settings.max_batch_tokens} are taken in one request"
+                )
+            vectors_ND = self._encoder.encode(tokenized)
+        refuse_broken_vectors(vectors_ND, range(len(vectors_ND)))
         return EmbeddingsResponse(
             data=[
                 EmbeddingItem(index=index, embedding=_on_the_wire(vector_D, request.encoding_format))
@@ -53,14 +61,45 @@ class EmbeddingService:
             raise InvalidInput(
                 f"dimensions is {request.dimensions}; vectors of {request.model!r} have {self._encoder.dimensions}"
             )
-        num_texts, limit = len(request.texts), self._settings.max_inputs
-        if num_texts > limit:
-            raise BodyTooLarge(f"input has {num_texts} texts; at most {limit} are taken in one request")
-        refuse_empty_texts(request.texts)
+        num_inputs, limit = request.num_inputs, self._settings.max_inputs
+        if num_inputs > limit:
+            raise BodyTooLarge(f"input has {num_inputs} texts; at most {limit} are taken in one request")
+        if request.texts is not None:
+            refuse_unusable_texts(request.texts)
+        else:
+            self._refuse_unknown_tokens(request.sequences)
+
+    def _refuse_unknown_tokens(self, sequences: Sequence[Sequence[int]]) -> None:
+        vocabulary_size = self._encoder.model.tokenizer.vocabulary_size
+        limit = self._encoder.max_length
+        for row, sequence in enumerate(sequences):
+            unknown = next((token for token in sequence if not 0 <= token < vocabulary_size), None)
+            if unknown is not None:
+                raise InvalidInput(f"row {row}: token {unknown}; wanted 0 to {vocabulary_size - 1}")
+            if len(sequence) > limit:
+                raise BodyTooLarge(f"row {row} has {len(sequence)} tokens; the model takes {limit}")
+
+    def _tokens(self, request: EmbeddingsRequest) -> TokenizedTexts:
+        texts = request.texts
+        if texts is None:
+            sequences = request.sequences
+            return TokenizedTexts.from_lists(sequences, [False] * len(sequences))
+        tokenized = self._encoder.tokenize(texts)
+        if not request.truncate and tokenized.truncated.any():
+            row = int(np.argmax(tokenized.truncated))
+            num_tokens = self._encoder.model.tokenizer.num_tokens(texts[row])
+            raise BodyTooLarge(
+                f"row {row} has {num_tokens} tokens; the model takes {self._encoder.max_length} and truncate is false"
+            )
+        return tokenized
 
     @contextmanager
-    def _place(self) -> Iterator[None]:
-        """One of the places for requests in progress."""
+    def place(self) -> Iterator[None]:
+        """One of the places for requests in progress.
+
+        Raises:
+            Overloaded: all of them are taken.
+        """
         if not self._places.acquire(blocking=False):
             raise Overloaded(f"{self._settings.max_requests} requests are in progress; send this one again later")
         try:

@@ -5,4 +5,4 @@ from nearfirst.queue.process import make_worker_app
 from nearfirst.settings import get_settings
 from nearfirst_training.tasks import train
 
-app = make_worker_app(get_settings(), Queue.TRAINING, TaskName.TRAIN, train)
+app = make_worker_app(get_settings(), Queue.TRAINING, {TaskName.TRAIN: train})

@@ -6,20 +6,25 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import httpx
-
-from nearfirst.client.errors import ServerUnreachable, WaitTimeout
+from nearfirst.client.errors import UnexpectedAnswer, WaitTimeout
 from nearfirst.client.events import SILENCE_S, follow_events
 from nearfirst.client.settings import ClientSettings
 from nearfirst.client.transport import Transport
 from nearfirst.contracts.arrangements import Arrangement, ArrangementSpec, OrderRow
 from nearfirst.contracts.datasets import Dataset, DatasetFormat, DatasetSource, ExampleRow
+from nearfirst.contracts.exports import ExportFormat, ExportManifest
 from nearfirst.contracts.problems import InvalidInput
 from nearfirst.contracts.receipts import ConsumedStep, Receipt
+from nearfirst.contracts.reports import ReportedArrangement, SimilarityCurve
 from nearfirst.contracts.runs import TERMINAL_STATES, RunAccepted, RunEvent
 from nearfirst.contracts.training import Checkpoint, LogLine, MetricRow, TrainJob, TrainSpec
+from nearfirst.data.export_manifest import manifest_path, write_manifest
 
-Run = Arrangement | TrainJob
+Run = ReportedArrangement | TrainJob
+
+EXPORT_TIMEOUT_S = 600.0
+"""Wait so long for an export's first bytes: the server makes the file when it is first asked for."""
+FIGURE_SUFFIXES = (".svg", ".png")
 
 
 class Client:
@@ -113,9 +118,9 @@ class Client:
         """
         return self._transport.post(RunAccepted, "/arrangements", spec, idempotency_key)
 
-    def arrangement(self, arrangement_id: str) -> Arrangement:
-        """An arrangement and how far it is."""
-        return self._transport.get(Arrangement, f"/arrangements/{arrangement_id}")
+    def arrangement(self, arrangement_id: str) -> ReportedArrangement:
+        """An arrangement, how far it is, and the report on its order once there is one."""
+        return self._transport.get(ReportedArrangement, f"/arrangements/{arrangement_id}")
 
     def arrangements(self) -> Iterator[Arrangement]:
         """All arrangements, fetched page by page."""
@@ -131,20 +136,55 @@ class Client:
         `path` appears only once it is complete.
         """
         path = Path(path)
-        params = {"format": "parquet" if path.suffix == ".parquet" else "jsonl"}
-        partial = path.with_name(path.name + ".part")
-        try:
-            with (
-                self._transport.stream(f"/arrangements/{arrangement_id}/order", params) as chunks,
-                partial.open("wb") as out,
-            ):
-                out.writelines(chunks)
-        except httpx.TransportError as error:
-            raise ServerUnreachable(f"the connection to {self.base_url} broke while the order came: {error}") from error
-        else:
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        self._transport.download(f"/arrangements/{arrangement_id}/order", path, {"format": _file_type(path)})
+
+    def download_export(
+        self, arrangement_id: str, path: Path | str, format: ExportFormat = ExportFormat.MESSAGES
+    ) -> ExportManifest:
+        """Write a finished arrangement's rows to `path`, in their order and in a layout that other trainers read.
+
+        The manifest is written beside it, as FILE.manifest.json; its note says how to keep the order.
+
+        Args:
+            arrangement_id: the arrangement.
+            path: Parquet when its name ends in .parquet, else JSONL. It appears only once it is complete.
+            format: the layout.
+
+        Returns:
+            The manifest.
+
+        Raises:
+            UnexpectedAnswer: what came doesn't have the digest in the server's manifest; it is removed again.
+        """
+        path = Path(path)
+        place = f"/arrangements/{arrangement_id}/export"
+        query = {"format": format.value, "file_type": _file_type(path)}
+        manifest_path(path).unlink(missing_ok=True)
+        digest = self._transport.download(place, path, query, read_timeout_s=EXPORT_TIMEOUT_S)
+        manifest = self._transport.get(ExportManifest, f"{place}/manifest", query)
+        if digest != manifest.file_digest:
+            path.unlink()
+            raise UnexpectedAnswer(f"{path} has the digest {digest}; the server's manifest says {manifest.file_digest}")
+        manifest = manifest.model_copy(update={"file": path.name})
+        write_manifest(path, manifest)
+        return manifest
+
+    def similarity_curve(self, arrangement_id: str) -> SimilarityCurve:
+        """How far the training prefixes of a finished arrangement are from its test set."""
+        return self._transport.get(SimilarityCurve, f"/arrangements/{arrangement_id}/similarity-curve")
+
+    def report_figure(self, arrangement_id: str, path: Path | str) -> None:
+        """Write the figure of a finished arrangement's report to `path`, which ends in .svg or .png."""
+        self._download_figure(f"/arrangements/{arrangement_id}", Path(path))
+
+    def curve_figure(self, arrangement_id: str, path: Path | str) -> None:
+        """Write the figure of a finished arrangement's similarity curve to `path`, which ends in .svg or .png."""
+        self._download_figure(f"/arrangements/{arrangement_id}/similarity-curve", Path(path))
+
+    def _download_figure(self, place: str, path: Path) -> None:
+        if path.suffix not in FIGURE_SUFFIXES:
+            raise InvalidInput(f"path: got {path.name}, wanted a name that ends in {' or '.join(FIGURE_SUFFIXES)}")
+        self._transport.download(f"{place}/figure{path.suffix}", path)
 
     def train(self, spec: TrainSpec, idempotency_key: str | None = None) -> RunAccepted:
         """Submit a training job; `idempotency_key` as in `arrange`."""
@@ -186,7 +226,9 @@ class Client:
             InvalidInput: an id of another kind.
         """
         path = _path_of(run_id)
-        return self._transport.get(TrainJob, path) if is_train_job(run_id) else self._transport.get(Arrangement, path)
+        if is_train_job(run_id):
+            return self._transport.get(TrainJob, path)
+        return self._transport.get(ReportedArrangement, path)
 
     def cancel(self, run_id: str) -> RunAccepted:
         """Ask for an arrangement or training job to end."""
@@ -249,6 +291,10 @@ class Client:
 def is_train_job(run_id: str) -> bool:
     """Whether an id is a training job's."""
     return run_id.startswith("job_")
+
+
+def _file_type(path: Path) -> str:
+    return "parquet" if path.suffix == ".parquet" else "jsonl"
 
 
 def _path_of(run_id: str) -> str:

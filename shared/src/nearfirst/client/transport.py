@@ -1,9 +1,11 @@
 """HTTP below the typed client: errors, retries, pages and lines."""
 
+import hashlib
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
@@ -12,6 +14,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from nearfirst.client.errors import ApiError, ServerUnreachable, UnexpectedAnswer
 from nearfirst.contracts.base import Contract
 from nearfirst.contracts.problems import Problem
+from nearfirst.data.writing import whole_file
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -75,9 +78,9 @@ class Transport:
         except httpx.TransportError:
             return False
 
-    def get(self, model: type[ModelT], path: str) -> ModelT:
+    def get(self, model: type[ModelT], path: str, params: Mapping[str, str] | None = None) -> ModelT:
         """`GET path` as a model."""
-        return parse(model, self._send("GET", path, is_repeatable=True).content, f"GET {path}")
+        return parse(model, self._send("GET", path, is_repeatable=True, params=params).content, f"GET {path}")
 
     def pages(self, model: type[ModelT], path: str, params: Mapping[str, str] | None = None) -> Iterator[ModelT]:
         """The items of a paged list, in the server's order, asking for the next page when it is needed."""
@@ -140,6 +143,35 @@ class Transport:
             yield response.iter_bytes()
         finally:
             response.close()
+
+    def download(
+        self,
+        path: str,
+        target: Path,
+        params: Mapping[str, str] | None = None,
+        read_timeout_s: float | None = None,
+    ) -> str:
+        """Write the body of `GET path` to a file, which appears only once it is complete.
+
+        Args:
+            path: of the request.
+            target: the file; one that is there is replaced.
+            params: of the request.
+            read_timeout_s: wait so long for the next bytes; None: the connection's timeout.
+
+        Returns:
+            The digest of what was written: `sha256:<hex>`.
+        """
+        digest = hashlib.sha256()
+        try:
+            with self.stream(path, params, read_timeout_s) as chunks, whole_file(target) as out:
+                for chunk in chunks:
+                    digest.update(chunk)
+                    out.write(chunk)
+        except httpx.TransportError as error:
+            detail = f"the connection to {self.base_url} broke while {target.name} came: {error}"
+            raise ServerUnreachable(detail) from error
+        return f"sha256:{digest.hexdigest()}"
 
     def lines(self, model: type[ModelT], path: str, params: Mapping[str, str] | None = None) -> Iterator[ModelT]:
         """The JSON lines of `GET path`, as they come."""

@@ -1,4 +1,4 @@
-"""Embedding runs: a registered dataset's rows as vectors."""
+"""Embedding runs: a registered dataset's rows as vectors, whole or a shard at a time."""
 
 from nearfirst.contracts.arrangements import Representation
 from nearfirst.contracts.base import Contract
@@ -9,5 +9,15 @@ class EmbeddingSpec(Contract):
 
     dataset_digest: str
     representation: Representation
+    """Of kind precomputed: `vectors` holds this dataset's file alone, under the dataset's digest."""
     model_fingerprint: str | None = None
-    """For a model folder: a digest of its files' names, sizes and times, so that a changed model is embedded anew."""
+    """For a model folder or a file of vectors: a digest of the files' names, sizes and times, so that what changed is
+    embedded anew."""
+
+
+class EmbeddingShardSpec(Contract):
+    """Rows [start, stop) of an embedding run, for any worker."""
+
+    embedding: EmbeddingSpec
+    start: int
+    stop: int

@@ -139,6 +139,14 @@ class Overloaded(NearfirstError):
     title = "Too many requests"
 
 
+class Unavailable(NearfirstError):
+    """Something that this request needs can't be reached now; other requests may work."""
+
+    code = "unavailable"
+    status = 503
+    title = "Unavailable"
+
+
 class Unauthorized(NearfirstError):
     """An API key is configured and the request carries none, or a wrong one."""
 

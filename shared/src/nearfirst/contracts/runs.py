@@ -13,6 +13,10 @@ class RunKind(StrEnum):
     """What a run produces."""
 
     EMBEDDING = "embedding"
+    EMBEDDING_SHARD = "embedding_shard"
+    """Some rows of an embedding run."""
+    CANDIDATES = "candidates"
+    """Some rows' distances, or every test row's best among them, for the arrangements that merge them."""
     ARRANGEMENT = "arrangement"
     TRAIN_JOB = "train_job"
 

@@ -8,12 +8,10 @@ Fields and digests are those of `contracts.arrangements.OrderRow` and `contracts
 """
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +20,9 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from nearfirst.contracts.arrangements import OrderRow
-from nearfirst.contracts.problems import InvalidInput, OrderMismatch
+from nearfirst.contracts.problems import OrderMismatch
 from nearfirst.contracts.receipts import extend_order, order_genesis, order_heads
+from nearfirst.data.writing import whole_file
 
 _PARQUET_TYPES: dict[str, Any] = {
     "position": pa.int64(),
@@ -140,7 +139,7 @@ def write_order(path: Path, table: OrderTable) -> None:
     flushed to disk and renamed.
     """
     columns = table.columns()
-    with _whole_file(path) as file:
+    with whole_file(path) as file:
         if path.suffix == ".parquet":
             arrays = {name: pa.array(columns[name], type=kind) for name, kind in _PARQUET_TYPES.items()}
             pq.write_table(pa.table(arrays), file, compression="zstd")
@@ -189,22 +188,6 @@ def read_order(
         nearest_test_ids=_optional(columns, "nearest_test_id", refusal),
         nearest_similarity=_array(columns, "nearest_similarity", np.float64, refusal),
     )
-
-
-@contextmanager
-def _whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes its name when it is complete and on disk."""
-    if path.exists() and not path.is_file():
-        raise InvalidInput(f"{path} is no ordinary file and is not replaced")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _plain(column: "npt.NDArray[Any] | list[Any]") -> list[Any]:

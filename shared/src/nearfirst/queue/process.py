@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from celery import Celery
 from celery.signals import worker_init, worker_shutdown, worker_shutting_down
@@ -19,10 +19,11 @@ from nearfirst.store.artifacts import Store
 log = logging.getLogger(__name__)
 
 
-def make_worker_app(
-    settings: Settings, queue: Queue, task: TaskName, work: Callable[[RunContext], RunResult]
-) -> Celery:
-    """The Celery application that a service's `worker.py` exposes: one task, which claims, works and reports.
+Work = Callable[[RunContext], RunResult]
+
+
+def make_worker_app(settings: Settings, queue: Queue, work_of_task: Mapping[TaskName, Work]) -> Celery:
+    """The Celery application that a service's `worker.py` exposes: tasks that claim, work and report.
 
     On SIGTERM or SIGINT the work in progress is interrupted and its run goes back to the queue.
     """
@@ -32,10 +33,14 @@ def make_worker_app(
     worker = Worker(settings, database, store, app, shutting_down=threading.Event())
     sweeper = Sweeper(database, app, settings)
 
-    def run(run_id: str) -> None:
-        execute(worker, run_id, work)
+    def task(work: Work) -> Callable[[str], None]:
+        def run(run_id: str) -> None:
+            execute(worker, run_id, work)
 
-    app.task(name=task, ignore_result=True)(run)
+        return run
+
+    for name, work in work_of_task.items():
+        app.task(name=name, ignore_result=True)(task(work))
 
     def start(**_: object) -> None:
         configure_logging(settings)

@@ -41,6 +41,12 @@ def get_dataset(session: Session, dataset_id: str) -> Dataset:
     return _dataset(row)
 
 
+def first_dataset_of(session: Session, digest: str) -> str | None:
+    """Id of the first dataset that was registered with these rows; None when there is none."""
+    query = select(DatasetRow.id).where(DatasetRow.digest == digest).order_by(DatasetRow.seq).limit(1)
+    return session.execute(query).scalar_one_or_none()
+
+
 def list_datasets(session: Session, after: int, limit: int) -> tuple[list[Dataset], int | None]:
     """Datasets in the order of their registration, and the keyset of the next page."""
     query = select(DatasetRow).where(DatasetRow.seq > after).order_by(DatasetRow.seq).limit(limit + 1)

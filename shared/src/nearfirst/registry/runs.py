@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, exists, func, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -20,10 +20,17 @@ from nearfirst.contracts.problems import IdempotencyConflict, NotFound, Problem,
 from nearfirst.contracts.progress import Fenced
 from nearfirst.contracts.runs import ALLOWED_TRANSITIONS, RunKind, RunState
 from nearfirst.registry.database import utc_now
+from nearfirst.registry.dependencies import is_ready
 from nearfirst.registry.events import append_event, lock_events
 from nearfirst.registry.models import DependencyRow, RunRow
 
-_PREFIXES = {RunKind.EMBEDDING: "emb", RunKind.ARRANGEMENT: "arr", RunKind.TRAIN_JOB: "job"}
+_PREFIXES = {
+    RunKind.EMBEDDING: "emb",
+    RunKind.EMBEDDING_SHARD: "ems",
+    RunKind.CANDIDATES: "can",
+    RunKind.ARRANGEMENT: "arr",
+    RunKind.TRAIN_JOB: "job",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,28 +140,6 @@ def get(session: Session, run_id: str, kind: RunKind | None = None) -> RunRow:
     if row is None or (kind is not None and row.kind != kind):
         raise NotFound(f"no {kind or 'run'} has the id {run_id!r}")
     return row
-
-
-def unfinished_dependencies(session: Session, run_id: str) -> list[str]:
-    """Ids of the runs that `run_id` still waits for."""
-    query = (
-        select(RunRow.id)
-        .join(DependencyRow, DependencyRow.depends_on == RunRow.id)
-        .where(DependencyRow.run_id == run_id, RunRow.state != RunState.SUCCEEDED)
-        .order_by(RunRow.seq)
-    )
-    return list(session.execute(query).scalars())
-
-
-def is_ready() -> ColumnElement[bool]:
-    """SQL: everything that the run depends on has succeeded."""
-    other = RunRow.__table__.alias("other")
-    blocked = (
-        select(DependencyRow.run_id)
-        .join(other, other.c.id == DependencyRow.depends_on)
-        .where(DependencyRow.run_id == RunRow.id, other.c.state != RunState.SUCCEEDED)
-    )
-    return ~exists(blocked.correlate(RunRow))
 
 
 def transition(

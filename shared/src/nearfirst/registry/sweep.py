@@ -14,9 +14,10 @@ from sqlalchemy.orm import Session
 from nearfirst.contracts.problems import Problem
 from nearfirst.contracts.runs import RunKind, RunState
 from nearfirst.registry.database import utc_now
+from nearfirst.registry.dependencies import is_ready
 from nearfirst.registry.events import lock_events
 from nearfirst.registry.models import DependencyRow, RunRow
-from nearfirst.registry.runs import is_ready, transition
+from nearfirst.registry.runs import transition
 
 _MAX_BACKOFF_DOUBLINGS = 6
 

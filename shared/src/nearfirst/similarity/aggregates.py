@@ -1,29 +1,46 @@
 """How far each train row is from the test set: exact minimum, mean and maximum distance, and the nearest test row.
 
-Shapes: N train rows, n of them measured, M test rows, D dimensions; B and C rows of a block.
+Shapes: N train rows, n of them measured, M test rows, D dimensions; B and C rows of a block, k pairs of rows.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
+from nearfirst.contracts.arrangements import Similarity
 from nearfirst.contracts.progress import ProgressCallback, ignore_progress
-from nearfirst.similarity.blocks import DEFAULT_MEMORY_BUDGET_BYTES, block_shape, spans
-from nearfirst.similarity.embeddings import check_same_dimensions
-from nearfirst.similarity.exact import exact_products, round_to_quantum, split_rows
+from nearfirst.similarity.blocks import DEFAULT_MEMORY_BUDGET_BYTES, BlockShape, block_shape, spans
+from nearfirst.similarity.centroid import Centroid
+from nearfirst.similarity.embeddings import check_same_dimensions, distinct_rows
+from nearfirst.similarity.exact import SIMILARITY_QUANTUM
+from nearfirst.similarity.pairs import (
+    UnitRows,
+    block_similarities,
+    pair_similarities,
+    round_to_quantum,
+    split,
+    unit_rows,
+)
+from nearfirst.similarity.screening import Cells, FoldedKeys, as_tensor, default_device, error_bound, full_precision
+
+_CROWD = 16
+"""A row with more test rows than this within the bound is multiplied with all of them exactly."""
 
 
 @dataclass(frozen=True, slots=True)
 class DistanceAggregates:
-    """Distances (negated cosine similarities) of n train rows to all M test rows."""
+    """Distances of n train rows to all M test rows."""
 
     minimum: npt.NDArray[np.float64]
     """(n,) distance to the nearest test row."""
     mean: npt.NDArray[np.float64]
     """(n,) mean distance."""
     maximum: npt.NDArray[np.float64]
-    """(n,) distance to the farthest test row."""
+    """(n,) distance to the farthest test row; NaN where it wasn't asked for."""
     nearest_test: npt.NDArray[np.int64]
     """(n,) index of the nearest test row; the lower index where several are as near."""
 
@@ -33,76 +50,186 @@ def distance_aggregates(
     test_MD: npt.NDArray[np.float32],
     *,
     rows: npt.NDArray[np.int64] | None = None,
+    similarity: Similarity = Similarity.COSINE,
+    with_maximum: bool = True,
     memory_budget_bytes: int = DEFAULT_MEMORY_BUDGET_BYTES,
     progress: ProgressCallback = ignore_progress,
+    device: torch.device | None = None,
 ) -> DistanceAggregates:
-    """Minimum, mean and maximum of `d_ij = -cosine(train_i, test_j)` over j, and the argmin.
+    """Minimum, mean and maximum over j of the distances d_ij of train rows i to test rows j, and the argmin.
+
+    With s_ij the exact cosine similarity (`exact.py`), a multiple of `SIMILARITY_QUANTUM`:
+
+    - cosine: `d_ij = -s_ij`; the mean is minus the product of the train row with the exact mean of the test rows
+      (`centroid.py`), which by linearity is the mean of the similarities before they are rounded.
+    - euclidean: `d_ij = sqrt(2 - 2 s_ij)`, 0 where s_ij is above 1, rounded to the quantum; the mean is the exact
+      sum of these distances, divided once.
 
     Args:
         train_ND: (N, D) float32 unit rows (`normalise`); may be memory-mapped.
         test_MD: (M, D) float32 unit rows.
         rows: (n,) train rows to measure, in this order; None measures all.
+        similarity: what distance is.
+        with_maximum: whether to find the farthest test rows too, about a fifth of the time for cosine.
         memory_budget_bytes: what blocks may take beside the embeddings and the results. Changes no result.
         progress: called with measured rows.
+        device: where to multiply; None: the GPU where there is one. Changes no result.
 
     Returns:
-        Arrays in the order of `rows`. Minimum and maximum are multiples of `SIMILARITY_QUANTUM`. The mean is the exact
-        sum of similarities rounded to 2^-51, divided once: finer than the quantum, so that rows whose means are equal
-        stay so.
+        Arrays in the order of `rows`. Minimum and maximum are multiples of `SIMILARITY_QUANTUM`, cosine means of
+        `MEAN_QUANTUM`. `nearest_test` is the lowest test row of the highest similarity, for euclidean too.
 
     Raises:
-        InvalidEmbeddings: train and test differ in D.
+        InvalidEmbeddings: train and test differ in D, or D is above `MAX_DIMENSIONS`.
 
     Notes:
-        Time: three float64 matrix products of shape n x M x D. Never holds an n x M matrix.
+        Cosine: one float32 matrix product of shape n x M x D, and exact similarities of about two pairs a row
+        (`screening.py`); rows with many test rows within the float32 bound of the nearest or the farthest are
+        multiplied exactly with all. Euclidean: all pairs exactly, about six times the float32 product. Never holds an
+        n x M matrix.
     """
     check_same_dimensions(train_ND, test_MD)
-    wanted_n = np.arange(len(train_ND)) if rows is None else rows
-    num_rows, num_test = len(wanted_n), len(test_MD)
-    shape = block_shape(num_rows, num_test, train_ND.shape[1], memory_budget_bytes)
-    nearest_n = np.full(num_rows, -np.inf)
-    farthest_n = np.full(num_rows, np.inf)
-    sum_n = _ExactSum(num_rows)
-    nearest_test_n = np.zeros(num_rows, dtype=np.int64)
-    done, total = 0, num_rows * len(range(0, num_test, shape.test))
-    for test_span in spans(num_test, shape.test):
-        test_split = split_rows(test_MD[test_span])
-        for span in spans(num_rows, shape.train):
-            sim_BC = exact_products(split_rows(train_ND[wanted_n[span]]), test_split)
-            sum_n.add(span, sim_BC)
-            round_to_quantum(sim_BC)
-            best_B = sim_BC.argmax(axis=1)
-            similarity_B = sim_BC[np.arange(len(sim_BC)), best_B]
-            nearer_B = similarity_B > nearest_n[span]
-            nearest_n[span][nearer_B] = similarity_B[nearer_B]
-            nearest_test_n[span][nearer_B] = best_B[nearer_B] + test_span.start
-            np.minimum(farthest_n[span], sim_BC.min(axis=1), out=farthest_n[span])
-            done += span.stop - span.start
-            progress(done, total, "rows measured")
-    mean_n = -sum_n.mean(num_test)
-    return DistanceAggregates(-nearest_n + 0.0, mean_n + 0.0, -farthest_n + 0.0, nearest_test_n)
+    wanted_n = None if rows is None else np.asarray(rows, dtype=np.int64)
+    where = device or default_device()
+    work = _Work(train_ND, wanted_n, test_MD, memory_budget_bytes, where)
+    with full_precision():
+        if similarity is Similarity.EUCLIDEAN:
+            return _measure_euclidean(work, progress)
+        return _measure_cosine(work, progress, with_maximum=with_maximum)
 
 
-class _ExactSum:
-    """Sums of similarities in fixed point: no order of additions and no cut into blocks changes them.
+class _Work:
+    """Train rows to measure against test rows, block by block."""
 
-    Terms are rounded to multiples of 2^-51. A block's sum fits 63 bits (`MAX_TEST_BLOCK` is 2^11); totals are kept as
-    high * 2^32 + low.
-    """
+    def __init__(
+        self,
+        train_ND: npt.NDArray[np.float32],
+        rows_n: npt.NDArray[np.int64] | None,
+        test_MD: npt.NDArray[np.float32],
+        memory_budget_bytes: int,
+        device: torch.device,
+    ) -> None:
+        self.test_MD = test_MD
+        self.device = device
+        self.num_rows = len(train_ND) if rows_n is None else len(rows_n)
+        self._train_ND, self._rows_n = train_ND, rows_n
+        self._memory_budget_bytes = memory_budget_bytes
 
-    _SCALE = 2.0**51
+    def shape(self, num_test: int) -> BlockShape:
+        """Blocks of the rows to measure and so many test rows."""
+        return block_shape(self.num_rows, num_test, self.test_MD.shape[1], self._memory_budget_bytes)
+
+    def train_blocks(self, step: int) -> Iterator[tuple[slice, Tensor]]:
+        """Places in the results, and the (B, D) rows that belong there."""
+        for span in spans(self.num_rows, step):
+            block_BD = self._train_ND[span] if self._rows_n is None else self._train_ND[self._rows_n[span]]
+            yield span, as_tensor(block_BD, self.device)
+
+
+class _Extremes:
+    """The highest and the lowest similarity of each row so far, and the first test row that has the highest."""
 
     def __init__(self, length: int) -> None:
-        self._high_n = np.zeros(length, dtype=np.int64)
-        self._low_n = np.zeros(length, dtype=np.int64)
+        self.highest_n = np.full(length, -np.inf)
+        self.lowest_n = np.full(length, np.inf)
+        self.nearest_test_n = np.zeros(length, dtype=np.int64)
 
-    def add(self, span: slice, terms_BC: npt.NDArray[np.float64]) -> None:
-        """Add the terms of each row to the sums of `span`."""
-        scaled_BC = terms_BC * self._SCALE
-        sum_B = np.rint(scaled_BC, out=scaled_BC).astype(np.int64).sum(axis=1) + self._low_n[span]
-        self._high_n[span] += sum_B >> 32
-        self._low_n[span] = sum_B & 0xFFFF_FFFF
+    def add_highest(self, span: slice, highest: "_Best", tests_C: npt.NDArray[np.int64]) -> None:
+        """Take in a block; `tests_C` are the test rows of its columns, higher than those of earlier blocks."""
+        nearer_B = highest.similarity > self.highest_n[span]
+        self.highest_n[span][nearer_B] = highest.similarity[nearer_B]
+        self.nearest_test_n[span][nearer_B] = tests_C[highest.column[nearer_B]]
 
-    def mean(self, count: int) -> npt.NDArray[np.float64]:
-        """The sums over `count`."""
-        return (self._high_n * 2.0**32 + self._low_n) / self._SCALE / count
+    def add_lowest(self, span: slice, lowest: "_Best") -> None:
+        """Take in a block."""
+        np.minimum(self.lowest_n[span], lowest.similarity, out=self.lowest_n[span])
+
+
+@dataclass(frozen=True, slots=True)
+class _Best:
+    """Of each row of a block, (B,): the best similarity and the first column that has it."""
+
+    similarity: npt.NDArray[np.float64]
+    column: npt.NDArray[np.int64]
+
+
+def _measure_cosine(work: _Work, progress: ProgressCallback, *, with_maximum: bool) -> DistanceAggregates:
+    first_m = distinct_rows(work.test_MD).first
+    shape = work.shape(len(first_m))
+    num_dimensions = work.test_MD.shape[1]
+    centroid = Centroid.of(work.test_MD, work.device)
+    found, mean_n = _Extremes(work.num_rows), np.empty(work.num_rows)
+    exact = torch.empty(shape.train, num_dimensions, dtype=torch.float64, device=work.device)
+    parts = torch.empty(shape.train, 2 * num_dimensions, dtype=torch.float64, device=work.device)
+    done, total = 0, work.num_rows * len(range(0, len(first_m), shape.test))
+    for test_span in spans(len(first_m), shape.test):
+        tests_C = first_m[test_span]
+        test_CD = as_tensor(work.test_MD[tests_C], work.device)
+        right = unit_rows(test_CD)
+        keys = torch.empty(shape.train, len(tests_C), device=work.device)
+        for span, train_BD in work.train_blocks(shape.train):
+            keys_BC = torch.mm(train_BD, test_CD.T, out=keys[: len(train_BD)])
+            left = unit_rows(train_BD, out=exact)
+            if test_span.start == 0:
+                mean_n[span] = centroid.similarities(split(left, out=parts)).cpu().numpy()
+            found.add_highest(span, _best_columns(keys_BC, 1.0, left, right), tests_C)
+            if with_maximum:
+                found.add_lowest(span, _best_columns(keys_BC.neg_(), -1.0, left, right))
+            done += span.stop - span.start
+            progress(done, total, "rows measured")
+    maximum_n = -found.lowest_n + 0.0 if with_maximum else np.full(work.num_rows, np.nan)
+    return DistanceAggregates(-found.highest_n + 0.0, -mean_n + 0.0, maximum_n, found.nearest_test_n)
+
+
+def _best_columns(keys_BC: Tensor, sign: float, left: UnitRows, right: UnitRows) -> _Best:
+    """Each row's highest similarity times `sign` and its first column; `keys_BC` are float32 products times `sign`."""
+    folded = FoldedKeys(keys_BC)
+    cells = folded.cells_at_least(folded.row_maxima() - 2 * error_bound(left.fixed.shape[1]))
+    num_B = torch.bincount(cells.p, minlength=len(keys_BC))
+    crowd_b = (num_B > _CROWD).nonzero().ravel()
+    if len(crowd_b):
+        best_b = block_similarities(left.take(crowd_b), right).mul_(sign).max(1)
+        alone_k = (num_B <= _CROWD)[cells.p]
+        cells = Cells(torch.cat([cells.p[alone_k], crowd_b]), torch.cat([cells.q[alone_k], best_b.indices]))
+    key_k = pair_similarities(left, cells.p, right, cells.q).mul_(sign)
+    best = _first_best(cells.p.cpu().numpy(), cells.q.cpu().numpy(), key_k.cpu().numpy(), len(keys_BC))
+    return _Best(sign * best.similarity, best.column)
+
+
+def _first_best(
+    rows_k: npt.NDArray[np.int64], columns_k: npt.NDArray[np.int64], key_k: npt.NDArray[np.float64], num_rows: int
+) -> _Best:
+    """The highest key of each row and the lowest of its columns that have it; every row occurs."""
+    best = _Best(np.empty(num_rows), np.empty(num_rows, dtype=np.int64))
+    best.similarity[rows_k], best.column[rows_k] = key_k, columns_k
+    several = np.flatnonzero(np.bincount(rows_k, minlength=num_rows)[rows_k] > 1)
+    by_row = several[np.lexsort((columns_k[several], -key_k[several], rows_k[several]))]
+    rows_b, first_b = np.unique(rows_k[by_row], return_index=True)
+    best.similarity[rows_b], best.column[rows_b] = key_k[by_row][first_b], columns_k[by_row][first_b]
+    return best
+
+
+def _measure_euclidean(work: _Work, progress: ProgressCallback) -> DistanceAggregates:
+    shape = work.shape(len(work.test_MD))
+    found, sum_n = _Extremes(work.num_rows), np.zeros(work.num_rows, dtype=np.int64)
+    done, total = 0, work.num_rows * len(range(0, len(work.test_MD), shape.test))
+    for test_span in spans(len(work.test_MD), shape.test):
+        right = unit_rows(as_tensor(work.test_MD[test_span], work.device))
+        tests_C = np.arange(test_span.start, test_span.stop)
+        for span, train_BD in work.train_blocks(shape.train):
+            sim_BC = block_similarities(unit_rows(train_BD), right)
+            highest, lowest = (_Best(*(each.cpu().numpy() for each in best)) for best in (sim_BC.max(1), sim_BC.min(1)))
+            found.add_highest(span, highest, tests_C)
+            found.add_lowest(span, lowest)
+            quanta_BC = _euclidean(sim_BC).div_(SIMILARITY_QUANTUM).to(torch.int64)
+            sum_n[span] += quanta_BC.sum(1).cpu().numpy()
+            done += span.stop - span.start
+            progress(done, total, "rows measured")
+    mean_n = sum_n * SIMILARITY_QUANTUM / len(work.test_MD)
+    minimum_n, maximum_n = (_euclidean(torch.from_numpy(each)).numpy() for each in (found.highest_n, found.lowest_n))
+    return DistanceAggregates(minimum_n, mean_n, maximum_n, found.nearest_test_n)
+
+
+def _euclidean(similarity: Tensor) -> Tensor:
+    """Distances of unit rows, rounded to `SIMILARITY_QUANTUM`, in place."""
+    return round_to_quantum(similarity.mul_(-2.0).add_(2.0).clamp_(min=0.0).sqrt_())

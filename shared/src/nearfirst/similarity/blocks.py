@@ -5,16 +5,17 @@ from typing import NamedTuple
 
 DEFAULT_MEMORY_BUDGET_BYTES = 2**30
 
-MAX_TEST_BLOCK = 2048
-"""Columns of a block: sums of so many similarities, in units of 2^-51, fit 64 bits (aggregates.py)."""
-
+_MAX_TEST_BLOCK = 2048
+_MAX_TRAIN_BLOCK = 8192
 _MAX_CELLS = 2**20
 """Similarities in a block: larger blocks make no product faster and leave the processor's caches."""
 
-_BYTES_PER_CELL = 48
-"""Two float64 products, and in the candidate lists a copy, its partition and masks."""
-_BYTES_PER_COMPONENT = 24
-"""Two float64 parts and a temporary."""
+_BYTES_PER_CELL = 64
+"""A float32 product; where many pairs are near each other, their indices or their exact products."""
+_BYTES_PER_TRAIN_COMPONENT = 96
+"""A float32 copy, two float64 parts, and the same of pairs that are computed exactly."""
+_BYTES_PER_TEST_COMPONENT = 32
+"""A float32 copy and three float64 parts."""
 
 
 class BlockShape(NamedTuple):
@@ -37,8 +38,8 @@ def block_shape(num_train: int, num_test: int, num_dimensions: int, memory_budge
     Returns:
         At least (1, 1). Results never depend on it.
     """
-    test = max(1, min(num_test, MAX_TEST_BLOCK))
-    train = max(1, min(num_train, _MAX_CELLS // test))
+    test = _even_share(max(1, num_test), _MAX_TEST_BLOCK)
+    train = max(1, min(num_train, _MAX_TRAIN_BLOCK, _MAX_CELLS // test))
     while _block_bytes(train, test, num_dimensions) > memory_budget_bytes and max(train, test) > 1:
         if train >= test:
             train = (train + 1) // 2
@@ -53,5 +54,12 @@ def spans(length: int, step: int) -> Iterator[slice]:
         yield slice(start, min(start + step, length))
 
 
+def _even_share(length: int, most: int) -> int:
+    """The size of the fewest equal pieces of at most `most`: the last block is then not a sliver."""
+    num_pieces = -(-length // most)
+    return -(-length // num_pieces)
+
+
 def _block_bytes(train: int, test: int, num_dimensions: int) -> int:
-    return _BYTES_PER_CELL * train * test + _BYTES_PER_COMPONENT * (train + test) * num_dimensions
+    components = _BYTES_PER_TRAIN_COMPONENT * train + _BYTES_PER_TEST_COMPONENT * test
+    return _BYTES_PER_CELL * train * test + components * num_dimensions

@@ -1,159 +1,154 @@
-"""For each test row, the nearest or farthest train row that nobody has taken yet, exactly, without an N x M matrix.
+"""Each test row's best K rows of a set of train rows, and how the lists of disjoint sets become one.
 
-Every test row keeps a list of its best K remaining train rows under the total order (similarity, then lower index), and
-walks down it past rows that others took. A list that runs dry is filled again from the rows that remain. Rows outside a
-list are worse than all rows in it, and rows are only ever removed, so the first remaining row of a list is the best of
-all that remain.
-
-Shapes: N train rows, M test rows, D dimensions, K candidates; B train rows and C test rows of a block.
+Shapes: N train rows, n of them ranked, M test rows, D dimensions, K candidates.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from nearfirst.contracts.progress import ProgressCallback, ignore_progress
-from nearfirst.similarity.blocks import DEFAULT_MEMORY_BUDGET_BYTES, block_shape, spans
-from nearfirst.similarity.embeddings import check_same_dimensions
-from nearfirst.similarity.exact import exact_similarities, split_rows
+from nearfirst.similarity.blocks import DEFAULT_MEMORY_BUDGET_BYTES, block_shape
+from nearfirst.similarity.embeddings import check_same_dimensions, distinct_rows
+from nearfirst.similarity.exact import check_dimensions
+from nearfirst.similarity.screening import default_device, full_precision
+from nearfirst.similarity.shortlists import BYTES_PER_CANDIDATE, Ranking, best_rows
 
 _MAX_LIST_LENGTH = 1024
 """Longer lists cost more to fill than they save in fillings, on real data with 1,000 test rows."""
-_BYTES_PER_CANDIDATE = 16
 
 
-class BestRemaining(NamedTuple):
-    """What every test row would take now."""
+@dataclass(frozen=True, slots=True)
+class CandidateBlock:
+    """The nearest (or farthest) of some train rows, for each test row: best first, the lower row first on a tie."""
 
-    rows: npt.NDArray[np.int64]
-    """(M,) train row."""
-    similarity: npt.NDArray[np.float64]
-    """(M,) its similarity to the test row."""
+    keys_MK: npt.NDArray[np.float64]  # noqa: N815
+    """(M, K) exact similarity, descending; of farthest rows minus it, so that the best is the highest here too."""
+    rows_MK: npt.NDArray[np.int64]  # noqa: N815
+    """(M, K) train rows."""
+    length_M: npt.NDArray[np.int64]  # noqa: N815
+    """(M,) entries of each list that count; fewer than K only where the set has fewer rows."""
+    num_rows: int
+    """Rows of the set."""
 
 
-class CandidateLists:
-    """The remaining train rows, as each test row ranks them.
+def default_list_length(num_train: int, num_test: int, memory_budget_bytes: int) -> int:
+    """How long candidate lists should be: what half of the budget can hold, and no longer than pays."""
+    affordable = memory_budget_bytes // 2 // (BYTES_PER_CANDIDATE * num_test)
+    return max(1, min(num_train, _MAX_LIST_LENGTH, affordable))
+
+
+def candidate_block(
+    train_ND: npt.NDArray[np.float32],
+    test_MD: npt.NDArray[np.float32],
+    *,
+    rows: slice | npt.NDArray[np.int64] | None = None,
+    length: int,
+    farthest: bool = False,
+    memory_budget_bytes: int = DEFAULT_MEMORY_BUDGET_BYTES,
+    progress: ProgressCallback = ignore_progress,
+    device: torch.device | None = None,
+) -> CandidateBlock:
+    """The best `length` rows of each test row, among some train rows.
 
     Args:
         train_ND: (N, D) float32 unit rows (`normalise`); may be memory-mapped.
         test_MD: (M, D) float32 unit rows.
+        rows: the train rows that take part: a slice without a step, or distinct row numbers; None: all.
+        length: K, at least 1; lists are as long as the set where that is shorter.
         farthest: rank by ascending similarity instead of descending.
-        memory_budget_bytes: what lists and blocks may take beside the embeddings; gives K. Changes no result.
-        progress: called now and then while lists are filled, with remaining rows read; it may raise to stop.
+        memory_budget_bytes: what blocks may take beside the embeddings and the lists. Changes no result.
+        progress: called with rows read.
+        device: where to multiply; None: the GPU where there is one. Changes no result.
 
-    Ties: of equally similar rows the lower train index comes first, in both directions.
+    Returns:
+        Row numbers are those of `train_ND`. Exact: the same bits for any budget, thread count and device.
 
     Raises:
-        InvalidEmbeddings: train and test differ in D.
+        InvalidEmbeddings: train and test differ in D, or D is above `MAX_DIMENSIONS`.
 
-    Notes:
-        A filling reads the remaining rows once and multiplies them with the test rows whose lists are short. Memory:
-        16 M K bytes and a block.
+    Notes: see `shortlists.best_rows`; exact similarities of M K pairs.
     """
+    check_same_dimensions(train_ND, test_MD)
+    check_dimensions(train_ND.shape[1])
+    chosen: slice | npt.NDArray[np.int64]
+    if isinstance(rows, np.ndarray):
+        chosen, num_rows = np.sort(rows).astype(np.int64), len(rows)
+    else:
+        start, stop, _ = (rows or slice(None)).indices(len(train_ND))
+        chosen, num_rows = slice(start, stop), max(0, stop - start)
+    kept = min(length, num_rows)
+    if kept == 0:
+        empty = np.empty((len(test_MD), 0))
+        return CandidateBlock(empty, empty.astype(np.int64), np.zeros(len(test_MD), dtype=np.int64), num_rows)
+    distinct = distinct_rows(test_MD)
+    shape = block_shape(num_rows, len(distinct.first), train_ND.shape[1], memory_budget_bytes)
+    reading = RowsRead(num_rows * -(-len(distinct.first) // shape.test), progress)
+    ranking = Ranking(
+        train_ND,
+        chosen,
+        num_rows,
+        test_MD[distinct.first],
+        length=kept,
+        sign=-1.0 if farthest else 1.0,
+        with_keys=True,
+        device=device or default_device(),
+    )
+    with full_precision():
+        ranked = best_rows(ranking, shape, reading.add)
+    length_M = np.full(len(test_MD), kept, dtype=np.int64)
+    return CandidateBlock(ranked.keys[distinct.number], ranked.rows[distinct.number], length_M, num_rows)
 
-    def __init__(
-        self,
-        train_ND: npt.NDArray[np.float32],
-        test_MD: npt.NDArray[np.float32],
-        *,
-        farthest: bool = False,
-        memory_budget_bytes: int = DEFAULT_MEMORY_BUDGET_BYTES,
-        progress: ProgressCallback = ignore_progress,
-    ) -> None:
-        check_same_dimensions(train_ND, test_MD)
-        self._train_ND = train_ND
-        self._test_MD = test_MD
-        self._sign = -1.0 if farthest else 1.0
+
+def merge_candidate_blocks(blocks: Sequence[CandidateBlock], length: int) -> CandidateBlock:
+    """The best `length` rows of each test row among the train rows of all blocks.
+
+    Args:
+        blocks: of disjoint sets of rows of the same train rows, for the same test rows, all nearest or all farthest; at
+            least one.
+        length: K. A list is shorter where a block that has more rows than it lists leaves open what comes next.
+
+    Returns:
+        What `candidate_block` gives for the union, up to that length: exact, the lower row first on a tie.
+    """
+    keys_MK = np.concatenate([block.keys_MK for block in blocks], axis=1)
+    rows_MK = np.concatenate([block.rows_MK for block in blocks], axis=1)
+    counts_MK = np.concatenate(
+        [np.arange(block.keys_MK.shape[1]) < block.length_M[:, None] for block in blocks], axis=1
+    )
+    # Behind the last row of a list that leaves rows out, there may be rows that no list has.
+    is_last_MK = np.concatenate(
+        [
+            (np.arange(block.keys_MK.shape[1]) == block.length_M[:, None] - 1)
+            & (block.length_M < int(block.num_rows))[:, None]
+            for block in blocks
+        ],
+        axis=1,
+    )
+    by_key_MK = np.lexsort((rows_MK, -keys_MK, ~counts_MK), axis=1)
+    counts_MK, is_last_MK = (np.take_along_axis(each, by_key_MK, axis=1) for each in (counts_MK, is_last_MK))
+    known_M = np.where(is_last_MK.any(axis=1), is_last_MK.argmax(axis=1) + 1, counts_MK.sum(axis=1))
+    kept_MK = by_key_MK[:, :length]
+    return CandidateBlock(
+        np.take_along_axis(keys_MK, kept_MK, axis=1),
+        np.take_along_axis(rows_MK, kept_MK, axis=1),
+        np.minimum(known_M, kept_MK.shape[1]),
+        sum(int(block.num_rows) for block in blocks),
+    )
+
+
+class RowsRead:
+    """Turns the rows of each block into calls with absolute counts."""
+
+    def __init__(self, total: int, progress: ProgressCallback) -> None:
+        self._total = total
         self._progress = progress
-        num_train, num_test = len(train_ND), len(test_MD)
-        self._remaining_N = np.ones(num_train, dtype=np.bool_)
-        self._num_remaining = num_train
-        affordable = memory_budget_bytes // 2 // (_BYTES_PER_CANDIDATE * num_test)
-        self._max_length = max(1, min(num_train, _MAX_LIST_LENGTH, affordable))
-        self._shape = block_shape(num_train, num_test, train_ND.shape[1], memory_budget_bytes // 2)
-        self._rows_MK = np.zeros((num_test, self._max_length), dtype=np.int64)
-        self._keys_MK = np.zeros((num_test, self._max_length))
-        self._place_M = np.zeros(num_test, dtype=np.int64)
-        self._length = np.zeros(num_test, dtype=np.int64)
+        self._done = 0
 
-    @property
-    def num_remaining(self) -> int:
-        """Train rows that were not removed."""
-        return self._num_remaining
-
-    def remove(self, rows: npt.NDArray[np.int64]) -> None:
-        """Take distinct rows, all of them remaining, out of the pool."""
-        self._remaining_N[rows] = False
-        self._num_remaining -= len(rows)
-
-    def best(self) -> BestRemaining:
-        """The best remaining train row of every test row; the pool must not be empty."""
-        assert self._num_remaining > 0, "no rows remain"
-        self._skip_removed()
-        if bool((self._place_M >= self._length).any()):
-            # Lists that are almost dry would ask for the same reading of the pool a few rounds later.
-            short_m = np.flatnonzero(self._length - self._place_M <= self._max_length // 4)
-            self._fill(short_m)
-        at_M = np.arange(len(self._test_MD))
-        return BestRemaining(self._rows_MK[at_M, self._place_M], self._sign * self._keys_MK[at_M, self._place_M])
-
-    def _skip_removed(self) -> None:
-        """Move every list's place to its first remaining row, or to its end."""
-        open_m = np.flatnonzero(self._place_M < self._length)
-        while len(open_m):
-            gone = ~self._remaining_N[self._rows_MK[open_m, self._place_M[open_m]]]
-            open_m = open_m[gone]
-            self._place_M[open_m] += 1
-            open_m = open_m[self._place_M[open_m] < self._length[open_m]]
-
-    def _fill(self, tests_m: npt.NDArray[np.int64]) -> None:
-        """Give some test rows new lists, from the rows that remain."""
-        remaining_n = np.flatnonzero(self._remaining_N)
-        length = min(self._max_length, len(remaining_n))
-        done, total = 0, len(remaining_n) * len(range(0, len(tests_m), self._shape.test))
-        for test_span in spans(len(tests_m), self._shape.test):
-            tests_C = tests_m[test_span]
-            test_split = split_rows(self._test_MD[tests_C])
-            keys_Ck = np.empty((len(tests_C), 0))
-            rows_Ck = np.empty((len(tests_C), 0), dtype=np.int64)
-            for span in spans(len(remaining_n), self._shape.train):
-                rows_B = remaining_n[span]
-                keys_CB = self._sign * exact_similarities(test_split, split_rows(self._train_ND[rows_B]))
-                keys_Ck, rows_Ck = _keep_best(keys_Ck, rows_Ck, keys_CB, rows_B, length)
-                done += len(rows_B)
-                self._progress(done, total, "rows read")
-            # Columns are in ascending row order, so a stable sort leaves ties with the lower index first.
-            by_key_Ck = np.argsort(-keys_Ck, axis=1, kind="stable")
-            self._keys_MK[tests_C, :length] = np.take_along_axis(keys_Ck, by_key_Ck, axis=1)
-            self._rows_MK[tests_C, :length] = np.take_along_axis(rows_Ck, by_key_Ck, axis=1)
-        self._place_M[tests_m] = 0
-        self._length[tests_m] = length
-
-
-def _keep_best(
-    keys_Ck: npt.NDArray[np.float64],
-    rows_Ck: npt.NDArray[np.int64],
-    keys_CB: npt.NDArray[np.float64],
-    rows_B: npt.NDArray[np.int64],
-    length: int,
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """The `length` highest keys of each test row among those kept so far and a new block.
-
-    Columns are in ascending row order before and after; `rows_B` are above all kept rows. Of equal keys the lower rows
-    stay.
-    """
-    all_keys = np.concatenate([keys_Ck, keys_CB], axis=1)
-    all_rows = np.concatenate([rows_Ck, np.broadcast_to(rows_B, keys_CB.shape)], axis=1)
-    surplus = all_keys.shape[1] - length
-    if surplus <= 0:
-        return all_keys, all_rows
-    last_C1 = np.partition(all_keys, surplus, axis=1)[:, surplus, None]
-    keep = all_keys >= last_C1
-    crowded_c = np.flatnonzero(keep.sum(axis=1) > length)
-    if len(crowded_c):
-        tied = all_keys[crowded_c] == last_C1[crowded_c]
-        num_above_c1 = (keep[crowded_c] & ~tied).sum(axis=1, keepdims=True)
-        keep[crowded_c] &= ~tied | (np.cumsum(tied, axis=1) <= length - num_above_c1)
-    shape = (len(all_keys), length)
-    return all_keys[keep].reshape(shape), all_rows[keep].reshape(shape)
+    def add(self, num_rows: int) -> None:
+        """Rows read since the last call; what has to be read a second time isn't counted again."""
+        self._done = min(self._done + num_rows, self._total)
+        self._progress(self._done, self._total, "rows read")

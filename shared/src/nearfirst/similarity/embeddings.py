@@ -3,6 +3,8 @@
 Shapes: N rows, D dimensions.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
@@ -61,6 +63,26 @@ def check_same_dimensions(train_ND: npt.NDArray[np.float32], test_MD: npt.NDArra
             f"train_embeddings have {train_ND.shape[1]} dimensions and test_embeddings have {test_MD.shape[1]}: "
             "both must come from the same encoder"
         )
+
+
+class DistinctRows(NamedTuple):
+    """Which rows of a matrix are identical."""
+
+    first: npt.NDArray[np.int64]
+    """(m,) the first of each set of identical rows, ascending."""
+    number: npt.NDArray[np.int64]
+    """(M,) the place in `first` of each row's set."""
+
+
+def distinct_rows(rows_MD: npt.NDArray[np.float32]) -> DistinctRows:
+    """Find rows that have the same bytes."""
+    row_type = np.dtype((np.void, rows_MD.shape[1] * rows_MD.itemsize))
+    as_bytes_M = np.ascontiguousarray(rows_MD).view(row_type).ravel()
+    _, first_m, set_M = np.unique(as_bytes_M, return_index=True, return_inverse=True)
+    by_place_m = np.argsort(first_m)
+    number_m = np.empty_like(by_place_m)
+    number_m[by_place_m] = np.arange(len(by_place_m))
+    return DistinctRows(first_m[by_place_m], number_m[set_M])
 
 
 def _real_matrix(embeddings: npt.ArrayLike, name: str) -> npt.NDArray[np.float32]:

@@ -49,6 +49,16 @@ class SplitRows(NamedTuple):
     """Multiples of 2^-45, at most 2^-27 in size."""
 
 
+def check_dimensions(num_dimensions: int) -> None:
+    """Refuse rows wider than the proof covers.
+
+    Raises:
+        InvalidEmbeddings: above `MAX_DIMENSIONS`.
+    """
+    if num_dimensions > MAX_DIMENSIONS:
+        raise InvalidEmbeddings(f"embeddings have {num_dimensions} dimensions, wanted at most {MAX_DIMENSIONS}")
+
+
 def split_rows(rows_BD: npt.NDArray[np.float32]) -> SplitRows:
     """Split unit rows into fixed-point parts (see the module's text).
 
@@ -58,8 +68,7 @@ def split_rows(rows_BD: npt.NDArray[np.float32]) -> SplitRows:
     Raises:
         InvalidEmbeddings: D is above `MAX_DIMENSIONS`.
     """
-    if rows_BD.shape[1] > MAX_DIMENSIONS:
-        raise InvalidEmbeddings(f"embeddings have {rows_BD.shape[1]} dimensions, wanted at most {MAX_DIMENSIONS}")
+    check_dimensions(rows_BD.shape[1])
     exact_BD = rows_BD.astype(np.float64)
     hi_BD = exact_BD * _HI_SCALE
     np.rint(hi_BD, out=hi_BD)

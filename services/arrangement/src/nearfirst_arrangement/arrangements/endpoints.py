@@ -2,12 +2,17 @@
 
 from typing import Literal
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Response
 from fastapi.responses import FileResponse
+from sqlalchemy.orm import Session
 
 from nearfirst.contracts.arrangements import Arrangement, ArrangementSpec
+from nearfirst.contracts.exports import ExportFileType, ExportFormat, ExportManifest
+from nearfirst.contracts.reports import ReportedArrangement, SimilarityCurve
 from nearfirst.contracts.runs import RunAccepted, RunKind
 from nearfirst.registry import records, runs
+from nearfirst.registry.models import RunRow
+from nearfirst.registry.results import artifact_of
 from nearfirst.web.dependencies import (
     Page,
     PageDep,
@@ -18,11 +23,15 @@ from nearfirst.web.dependencies import (
     encode_cursor,
     require_api_key,
 )
+from nearfirst.web.runs import AcceptingDep, IdempotencyKey
 from nearfirst_arrangement.arrangements import service
-from nearfirst_arrangement.runs_api import AcceptingDep, IdempotencyKey
+from nearfirst_arrangement.measures.curve_figure import draw_curve
+from nearfirst_arrangement.measures.report_figure import draw_report
 
 router = APIRouter(prefix="/arrangements", tags=["arrangements"])
 
+FigureFormat = Literal["svg", "png"]
+_FIGURE_MEDIA_TYPES = {"svg": "image/svg+xml", "png": "image/png"}
 _ORDER_MEDIA_TYPES = {"jsonl": "application/x-ndjson", "parquet": "application/vnd.apache.parquet"}
 
 
@@ -48,9 +57,9 @@ def list_arrangements(session: ReadSession, page: PageDep) -> Page[Arrangement]:
 
 
 @router.get("/{arrangement_id}")
-def get_arrangement(arrangement_id: str, session: ReadSession) -> Arrangement:
-    """One arrangement: its state, and its digest when it has succeeded."""
-    return service.show(session, runs.get(session, arrangement_id, RunKind.ARRANGEMENT))
+def get_arrangement(arrangement_id: str, session: ReadSession, store: StoreDep) -> ReportedArrangement:
+    """One arrangement: its state, and when it has succeeded its digest and the report on its order."""
+    return service.show_with_report(session, _row(session, arrangement_id), store)
 
 
 @router.get("/{arrangement_id}/order", response_class=FileResponse)
@@ -58,9 +67,62 @@ def get_order(
     arrangement_id: str, session: ReadSession, store: StoreDep, format: Literal["jsonl", "parquet"] = "jsonl"
 ) -> FileResponse:
     """The order, first row first: an OrderRow a line, or the same columns as Parquet."""
-    artifact = service.artifact_of(runs.get(session, arrangement_id, RunKind.ARRANGEMENT))
+    artifact = artifact_of(_row(session, arrangement_id))
     path = store.artifact_file(artifact, f"order.{format}")
     return FileResponse(path, media_type=_ORDER_MEDIA_TYPES[format], filename=f"{arrangement_id}.{format}")
+
+
+@router.get("/{arrangement_id}/similarity-curve")
+def get_similarity_curve(arrangement_id: str, session: ReadSession, store: StoreDep) -> SimilarityCurve:
+    """How far the training prefixes are from the test set: nine measures at each point."""
+    return service.curve_of(_row(session, arrangement_id), store)
+
+
+@router.get("/{arrangement_id}/similarity-curve/figure.{format}", response_class=Response)
+def get_curve_figure(arrangement_id: str, format: FigureFormat, session: ReadSession, store: StoreDep) -> Response:
+    """The similarity curve as a picture."""
+    curve = service.curve_of(_row(session, arrangement_id), store)
+    return Response(draw_curve(curve, format=format), media_type=_FIGURE_MEDIA_TYPES[format])
+
+
+@router.get("/{arrangement_id}/figure.{format}", response_class=Response)
+def get_figure(arrangement_id: str, format: FigureFormat, session: ReadSession, store: StoreDep) -> Response:
+    """The report as a picture: distance and task mix against position, coverage of the test rows, key numbers."""
+    row = _row(session, arrangement_id)
+    report, curve = service.report_of(row, store), service.curve_of(row, store)
+    return Response(draw_report(report, curve, format=format), media_type=_FIGURE_MEDIA_TYPES[format])
+
+
+@router.get("/{arrangement_id}/export", response_class=FileResponse)
+def export_arrangement(
+    arrangement_id: str,
+    session: ReadSession,
+    store: StoreDep,
+    settings: SettingsDep,
+    format: ExportFormat = ExportFormat.MESSAGES,
+    file_type: ExportFileType = ExportFileType.JSONL,
+) -> FileResponse:
+    """The arranged dataset itself, for other trainers; the headers say how to keep its order there."""
+    file = service.export_of(session, _row(session, arrangement_id), store, settings, format, file_type)
+    return FileResponse(
+        file.path,
+        media_type=file.media_type,
+        filename=file.filename(arrangement_id),
+        headers=file.headers(arrangement_id),
+    )
+
+
+@router.get("/{arrangement_id}/export/manifest")
+def get_export_manifest(
+    arrangement_id: str,
+    session: ReadSession,
+    store: StoreDep,
+    settings: SettingsDep,
+    format: ExportFormat = ExportFormat.MESSAGES,
+    file_type: ExportFileType = ExportFileType.JSONL,
+) -> ExportManifest:
+    """What the exported file holds: digests, columns, and the settings that keep its order in other trainers."""
+    return service.export_of(session, _row(session, arrangement_id), store, settings, format, file_type).manifest
 
 
 @router.post("/{arrangement_id}/cancel", status_code=202, dependencies=[Depends(require_api_key)])
@@ -68,3 +130,7 @@ def cancel_arrangement(arrangement_id: str, session: WriteSession, accepting: Ac
     """End it: a queued one now, a running one as soon as its worker hears of it."""
     row = runs.request_cancel(session, arrangement_id, RunKind.ARRANGEMENT)
     return accepting.accept(session, row, "arrangements")
+
+
+def _row(session: Session, arrangement_id: str) -> RunRow:
+    return runs.get(session, arrangement_id, RunKind.ARRANGEMENT)

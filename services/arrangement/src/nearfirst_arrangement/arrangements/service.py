@@ -1,28 +1,36 @@
-"""Rules of arrangements: what a request must fit, which embeddings it needs, how a run is shown."""
+"""Rules of arrangements: what a request must fit, which embeddings it needs, how a run and its result are shown."""
 
-import hashlib
+import logging
+from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from nearfirst.contracts.arrangements import Arrangement, ArrangementSpec, Method, Representation
+from nearfirst.contracts.arrangements import Arrangement, ArrangementSpec, Representation
 from nearfirst.contracts.datasets import Dataset
-from nearfirst.contracts.embeddings import EmbeddingSpec
-from nearfirst.contracts.problems import InvalidInput, NotReady
-from nearfirst.contracts.runs import Progress, RunKind, RunState
+from nearfirst.contracts.exports import ExportFileType, ExportFormat
+from nearfirst.contracts.problems import CorruptArtifact, InvalidInput, NotFound
+from nearfirst.contracts.reports import ArrangementReport, ReportedArrangement, SimilarityCurve
+from nearfirst.contracts.runs import RunKind, RunState
 from nearfirst.registry import records, runs
+from nearfirst.registry.dependencies import all_unfinished_dependencies
+from nearfirst.registry.embedding_runs import embedding_run, resolve_representation
 from nearfirst.registry.models import RunRow
+from nearfirst.registry.results import artifact_of, progress_of
 from nearfirst.settings import Settings
 from nearfirst.store.artifacts import Store
-from nearfirst_arrangement.models import fingerprint, resolve_model
+from nearfirst_arrangement.exports import ExportedFile, export_arrangement
+from nearfirst_arrangement.shards import candidate_runs
 
-NEEDS_EMBEDDINGS = (Method.WSD, Method.TMA)
-"""Methods that rank by similarity."""
+log = logging.getLogger(__name__)
+
+CURVE_FILE = "similarity_curve.json"
+REPORT_FILE = "report.json"
 
 
 def create(
     session: Session, spec: ArrangementSpec, idempotency_key: str | None, settings: Settings, store: Store
 ) -> RunRow:
-    """Queue an arrangement behind the embeddings that it needs, or get the one that has this key.
+    """Queue an arrangement behind the embeddings and comparisons that it needs, or get the one that has this key.
 
     Raises:
         NotFound: no such dataset.
@@ -37,43 +45,30 @@ def create(
     test = records.get_dataset(session, spec.test.dataset)
     if spec.limit is not None and spec.limit > train.num_examples:
         raise InvalidInput(f"limit: got {spec.limit}, wanted at most the pool's {train.num_examples} rows")
-    model = resolve_model(spec.representation.model, settings)
-    spec = spec.model_copy(update={"representation": spec.representation.model_copy(update={"model": model})})
-    needed = [train, test] if spec.method in NEEDS_EMBEDDINGS else []
-    depends_on = [_embedding_run(session, dataset, spec.representation, store).id for dataset in needed]
+    representation = spec.representation or (Representation() if spec.needs_embeddings else None)
+    if representation is not None:
+        spec = spec.model_copy(update={"representation": resolve_representation(representation, settings)})
     row, _ = runs.create(
         session,
         RunKind.ARRANGEMENT,
         spec.model_dump(mode="json"),
         request=request,
         idempotency_key=idempotency_key,
-        depends_on=depends_on,
+        depends_on=_prerequisites(session, spec, train, test, store, settings),
     )
     return row
 
 
-def embedding_spec(dataset: Dataset, representation: Representation) -> EmbeddingSpec:
-    """What embeds a dataset under a representation; also the key under which it is kept."""
-    return EmbeddingSpec(
-        dataset_digest=dataset.digest,
-        representation=representation,
-        model_fingerprint=fingerprint(representation.model),
+def _prerequisites(
+    session: Session, spec: ArrangementSpec, train: Dataset, test: Dataset, store: Store, settings: Settings
+) -> list[str]:
+    """Ids of the runs that an arrangement waits for."""
+    if spec.representation is None:
+        return []
+    of_train, of_test = (
+        embedding_run(session, dataset, spec.representation, store, settings).id for dataset in (train, test)
     )
-
-
-def embedding_key(spec: EmbeddingSpec) -> str:
-    """The key that the one embedding run of this content has."""
-    return f"content:{hashlib.sha256(runs.canonical_json(spec.model_dump(mode='json')).encode()).hexdigest()}"
-
-
-def _embedding_run(session: Session, dataset: Dataset, representation: Representation, store: Store) -> RunRow:
-    """The run that embeds these rows: one for all who need it, queued again when it failed or its vectors are lost."""
-    spec = embedding_spec(dataset, representation)
-    row, _ = runs.create(session, RunKind.EMBEDDING, spec.model_dump(mode="json"), idempotency_key=embedding_key(spec))
-    is_lost = row.artifact is not None and row.state == RunState.SUCCEEDED and not store.has_artifact(row.artifact)
-    if is_lost or row.state in (RunState.FAILED, RunState.CANCELLED):
-        row = runs.requeue(session, row.id, RunKind.EMBEDDING, is_lost=is_lost)
-    return row
+    return [of_train, of_test, *candidate_runs(session, spec, train, of_train, of_test, store, settings)]
 
 
 def show(session: Session, row: RunRow) -> Arrangement:
@@ -87,26 +82,55 @@ def show(session: Session, row: RunRow) -> Arrangement:
         digest=result.get("digest"),
         num_rows=result.get("num_rows"),
         num_rounds=result.get("num_rounds"),
-        report=result.get("report"),
+        computed=result.get("computed"),
         error=row.error,
         attempt=row.attempt,
-        waits_for=runs.unfinished_dependencies(session, row.id) if row.state == RunState.QUEUED else [],
+        waits_for=all_unfinished_dependencies(session, row.id) if row.state == RunState.QUEUED else [],
     )
 
 
-def progress_of(row: RunRow) -> Progress | None:
-    """How far a run is; None before it has said so."""
-    if row.progress_done is None or row.progress_unit is None:
-        return None
-    return Progress(done=row.progress_done, total=row.progress_total, unit=row.progress_unit, eta_s=row.progress_eta_s)
+def show_with_report(session: Session, row: RunRow, store: Store) -> ReportedArrangement:
+    """A run row with the report on its order; a report that is lost or damaged is left out and logged."""
+    report = None
+    if row.state == RunState.SUCCEEDED:
+        try:
+            report = report_of(row, store)
+        except (NotFound, CorruptArtifact) as error:
+            log.warning("the report of %s can't be read: %s", row.id, error)
+    return ReportedArrangement(**show(session, row).model_dump(), report=report)
 
 
-def artifact_of(row: RunRow) -> str:
-    """The artifact of a run that has succeeded.
+def report_of(row: RunRow, store: Store) -> ArrangementReport:
+    """The report on an arrangement that has succeeded.
 
     Raises:
         NotReady: it hasn't.
+        NotFound, CorruptArtifact: the report is lost or damaged.
     """
-    if row.state != RunState.SUCCEEDED or row.artifact is None:
-        raise NotReady(f"{row.id} has no result: it is {row.state}")
-    return row.artifact
+    return ArrangementReport.model_validate_json(_result_file(row, store, REPORT_FILE).read_bytes())
+
+
+def curve_of(row: RunRow, store: Store) -> SimilarityCurve:
+    """The similarity curve of an arrangement that has succeeded; raises as `report_of`."""
+    return SimilarityCurve.model_validate_json(_result_file(row, store, CURVE_FILE).read_bytes())
+
+
+def export_of(
+    session: Session, row: RunRow, store: Store, settings: Settings, format: ExportFormat, file_type: ExportFileType
+) -> ExportedFile:
+    """The arranged dataset itself, as a file; raises as `export_arrangement`, and NotReady."""
+    artifact = artifact_of(row)
+    spec = ArrangementSpec.model_validate(row.spec)
+    return export_arrangement(
+        store,
+        artifact,
+        arrangement_digest=(row.result or {})["digest"],
+        dataset_digest=records.get_dataset(session, spec.train.dataset).digest,
+        format=format,
+        file_type=file_type,
+        folder=settings.home / "cache" / "exports",
+    )
+
+
+def _result_file(row: RunRow, store: Store, name: str) -> Path:
+    return store.artifact_file(artifact_of(row), name)

@@ -10,10 +10,28 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from nearfirst.contracts.arrangements import ArrangementRules
+from nearfirst.contracts.arrangements import ArrangementRules, Similarity
 from nearfirst.contracts.problems import InvalidInput
 from nearfirst.contracts.progress import ProgressCallback
 from nearfirst.similarity.aggregates import DistanceAggregates, distance_aggregates
+from nearfirst.similarity.candidates import CandidateBlock
+
+
+@dataclass(frozen=True, slots=True)
+class Precomputed:
+    """What shards have found out about the whole train pool, merged; None where they didn't ask.
+
+    It changes how long an arrangement takes, and nothing else.
+    """
+
+    aggregates: DistanceAggregates | None = None
+    """(N,) arrays, one entry a train row, in `similarity`."""
+    nearest: CandidateBlock | None = None
+    """Every test row's nearest train rows."""
+    farthest: CandidateBlock | None = None
+    """Every test row's farthest train rows."""
+    similarity: Similarity = Similarity.COSINE
+    """What `aggregates` measure; aggregates in another similarity are computed anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +45,10 @@ class Pool:
     """(M, D) float32 unit rows; None exactly when `train` is."""
     memory_budget_bytes: int
     progress: ProgressCallback
+    train_tasks: npt.NDArray[np.int64] | None = None
+    """(N,) task of each row; tasks are numbered in the order in which they take turns. None: the rows have no tasks."""
+    precomputed: Precomputed = field(default_factory=Precomputed)
+    """Of exactly these rows."""
 
     def embeddings(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Train and test embeddings, of a method that needs them.
@@ -38,11 +60,26 @@ class Pool:
             raise InvalidInput("train_embeddings and test_embeddings: got none, and the method ranks by similarity")
         return self.train, self.test
 
-    def aggregates(self, rows: npt.NDArray[np.int64] | None = None) -> DistanceAggregates:
-        """Distances of some train rows (all: None) to the test set."""
+    def tasks(self) -> npt.NDArray[np.int64]:
+        """The rows' tasks, of a method that needs them; `arrange` has refused rules that ask for missing ones."""
+        assert self.train_tasks is not None, "arrange checks that there are tasks"
+        return self.train_tasks
+
+    def aggregates(
+        self, rows: npt.NDArray[np.int64] | None = None, *, similarity: Similarity = Similarity.COSINE
+    ) -> DistanceAggregates:
+        """Distances of some train rows (all: None) to the test set; the precomputed ones where they are the same."""
+        known = self.precomputed.aggregates
+        if known is not None and self.precomputed.similarity is similarity:
+            return known if rows is None else aggregates_of_rows(known, rows)
         train_ND, test_MD = self.embeddings()
         return distance_aggregates(
-            train_ND, test_MD, rows=rows, memory_budget_bytes=self.memory_budget_bytes, progress=self.progress
+            train_ND,
+            test_MD,
+            rows=rows,
+            similarity=similarity,
+            memory_budget_bytes=self.memory_budget_bytes,
+            progress=self.progress,
         )
 
     def check_limit(self, limit: int | None) -> None:
@@ -64,7 +101,8 @@ class ArrangedOrder:
     round: npt.NDArray[np.int32] | None = None
     """TMA: the round that chose the row, from 0 (`tma.py` says whose round in orders of two halves)."""
     score: npt.NDArray[np.float64] | None = None
-    """WSD: the score, a distance. TMA: similarity to the test row that chose the row."""
+    """WSD: the score, a distance; coarse: that of the row's task. OT: the row's part of the total cost. TMA: similarity
+    to the test row that chose the row."""
     nearest_test: npt.NDArray[np.int64] | None = None
     """Index of the nearest test row, the lower one on a tie; None without embeddings."""
     nearest_similarity: npt.NDArray[np.float64] | None = None
@@ -72,11 +110,19 @@ class ArrangedOrder:
     num_rounds: int | None = None
     """TMA: rounds that the rows come from."""
     report: dict[str, Any] = field(default_factory=dict)
-    """JSON values that say how it was computed: `similarity_quantum`, WSD's weights."""
+    """JSON values that say how it was computed: `num_pool` and `num_test` (rows after selection), `similarity`,
+    `similarity_quantum`, `select`, `test_per_task`, WSD's weights, OT's `total_cost`."""
 
 
 MethodFunction: TypeAlias = Callable[[ArrangementRules, Pool], ArrangedOrder]
 """A method: deterministic in its arguments, whatever the memory budget."""
+
+
+def aggregates_of_rows(aggregates: DistanceAggregates, rows: npt.NDArray[np.int64]) -> DistanceAggregates:
+    """The entries of some rows, in their order."""
+    return DistanceAggregates(
+        aggregates.minimum[rows], aggregates.mean[rows], aggregates.maximum[rows], aggregates.nearest_test[rows]
+    )
 
 
 def nearest_similarity(aggregates: DistanceAggregates) -> npt.NDArray[np.float64]:
@@ -84,12 +130,12 @@ def nearest_similarity(aggregates: DistanceAggregates) -> npt.NDArray[np.float64
     return np.clip(-aggregates.minimum, -1.0, 1.0) + 0.0
 
 
-def seeded_permutation(length: int, seed: int) -> npt.NDArray[np.int64]:
+def seeded_permutation(length: int, seed: int | np.random.SeedSequence) -> npt.NDArray[np.int64]:
     """A shuffle of `range(length)`: rows sorted by the random 64-bit numbers that PCG64 gives them.
 
     Args:
         length: rows.
-        seed: 0 or above.
+        seed: 0 or above; or a sequence, for one of several independent shuffles.
 
     Returns:
         (length,) int64; equal numbers leave the lower row first. Raw bit streams are numpy's stable interface: unlike

@@ -11,7 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from nearfirst.contracts.arrangements import Fidelity
-from nearfirst.similarity.candidates import BestRemaining, CandidateLists
+from nearfirst.similarity.embeddings import distinct_rows
+from nearfirst.similarity.pairs import similarities_of_pairs
+from nearfirst.similarity.remaining import CandidateLists
+from nearfirst.similarity.screening import default_device
 from nearfirst_arrangement.methods.arranged import Pool, nearest_similarity
 
 
@@ -20,8 +23,8 @@ class Round(NamedTuple):
 
     rows: npt.NDArray[np.int64]
     """(r,) distinct, ascending."""
-    similarity: npt.NDArray[np.float64]
-    """(r,) to the test row that took it; of several, the highest (farthest rounds: the lowest)."""
+    taken: npt.NDArray[np.int64]
+    """(M,) the row that each test row took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,21 +98,21 @@ def rounds(pool: Pool, *, farthest: bool = False, num_wanted: int | None = None)
             pool.progress(min(num_chosen, wanted), wanted, "rows chosen")
 
     lists = CandidateLists(
-        train_ND, test_MD, farthest=farthest, memory_budget_bytes=pool.memory_budget_bytes, progress=report
+        train_ND,
+        test_MD,
+        farthest=farthest,
+        num_wanted=num_wanted,
+        initial=pool.precomputed.farthest if farthest else pool.precomputed.nearest,
+        memory_budget_bytes=pool.memory_budget_bytes,
+        progress=report,
     )
     while lists.num_remaining:
-        taken = _union(lists.best(), farthest=farthest)
-        lists.remove(taken.rows)
-        num_chosen += len(taken.rows)
+        taken_M = lists.best()
+        rows_r = np.unique(taken_M)
+        lists.remove(rows_r)
+        num_chosen += len(rows_r)
         report(num_chosen, wanted, "rows chosen")
-        yield taken
-
-
-def _union(best: BestRemaining, *, farthest: bool) -> Round:
-    """What the test rows took, each train row once."""
-    by_row_M = np.lexsort((best.similarity if farthest else -best.similarity, best.rows))
-    rows_r, first_r = np.unique(best.rows[by_row_M], return_index=True)
-    return Round(rows_r, best.similarity[by_row_M][first_r])
+        yield Round(rows_r, taken_M)
 
 
 def whole_rounds(pool: Pool, num_rows: int, *, farthest: bool = False, taken: ChosenRows | None = None) -> list[Round]:
@@ -127,7 +130,9 @@ def whole_rounds(pool: Pool, num_rows: int, *, farthest: bool = False, taken: Ch
     return found
 
 
-def in_order(pool: Pool, found: list[Round], fidelity: Fidelity, *, first_round: int = 0) -> ChosenRows:
+def in_order(
+    pool: Pool, found: list[Round], fidelity: Fidelity, *, farthest: bool = False, first_round: int = 0
+) -> ChosenRows:
     """Rounds one after the other.
 
     Args:
@@ -135,14 +140,34 @@ def in_order(pool: Pool, found: list[Round], fidelity: Fidelity, *, first_round:
         found: consecutive rounds.
         fidelity: inside a round `paper` keeps ascending train index; `corrected` has the row first whose nearest test
             row is nearest, lower index on a tie (in farthest rounds too).
+        farthest: whether test rows took their farthest rows.
         first_round: the number of the first.
     """
     rows_n = np.concatenate([each.rows for each in found])
     round_n = np.repeat(np.arange(first_round, first_round + len(found)), [len(each.rows) for each in found])
-    similarity_n = np.clip(np.concatenate([each.similarity for each in found]), -1.0, 1.0)
+    similarity_n = _similarity_to_taker(pool, found, rows_n, farthest=farthest)
     aggregates = pool.aggregates(rows_n)
     nearest_n = nearest_similarity(aggregates)
     chosen = ChosenRows(rows_n, round_n.astype(np.int32), similarity_n, aggregates.nearest_test, nearest_n)
     if fidelity is Fidelity.PAPER:
         return chosen
     return chosen.take(np.lexsort((rows_n, -nearest_n, round_n)))
+
+
+def _similarity_to_taker(
+    pool: Pool, found: list[Round], rows_n: npt.NDArray[np.int64], *, farthest: bool
+) -> npt.NDArray[np.float64]:
+    """(n,) similarity of each row to the test row that took it; of several the highest (farthest: lowest)."""
+    train_ND, test_MD = pool.embeddings()
+    tests_m = distinct_rows(test_MD).first
+    taken_mR = np.array([each.taken[tests_m] for each in found]).T
+    key_mR = similarities_of_pairs(
+        train_ND, taken_mR.ravel(), test_MD, np.repeat(tests_m, len(found)), default_device()
+    )
+    if farthest:
+        key_mR = -key_mR
+    place_N = np.empty(len(train_ND), dtype=np.int64)
+    place_N[rows_n] = np.arange(len(rows_n))
+    best_n = np.full(len(rows_n), -np.inf)
+    np.maximum.at(best_n, place_N[taken_mR.ravel()], key_mR)
+    return np.clip(-best_n if farthest else best_n, -1.0, 1.0) + 0.0

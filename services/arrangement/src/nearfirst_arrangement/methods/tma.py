@@ -80,9 +80,10 @@ def _side(
     `paper`: the whole rounds that hold `num_rows` rows, those in `taken` counted, then left out.
     """
     if fidelity is Fidelity.PAPER:
-        chosen = in_order(pool, whole_rounds(pool, num_rows, farthest=farthest), fidelity)
+        chosen = in_order(pool, whole_rounds(pool, num_rows, farthest=farthest), fidelity, farthest=farthest)
         return chosen if taken is None else chosen.without(taken)
-    chosen = in_order(pool, whole_rounds(pool, num_rows, farthest=farthest, taken=taken), fidelity)
+    found = whole_rounds(pool, num_rows, farthest=farthest, taken=taken)
+    chosen = in_order(pool, found, fidelity, farthest=farthest)
     if taken is not None:
         chosen = chosen.without(taken)
     return chosen.take(slice(num_rows))

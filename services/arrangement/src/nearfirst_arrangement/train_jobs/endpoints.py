@@ -22,7 +22,7 @@ from nearfirst.web.dependencies import (
     is_row_number,
     require_api_key,
 )
-from nearfirst_arrangement.runs_api import AcceptingDep, IdempotencyKey
+from nearfirst.web.runs import AcceptingDep, IdempotencyKey
 from nearfirst_arrangement.train_jobs import service
 
 router = APIRouter(prefix="/train-jobs", tags=["train-jobs"])

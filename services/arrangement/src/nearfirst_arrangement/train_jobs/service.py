@@ -10,12 +10,13 @@ from nearfirst.contracts.problems import InvalidModel, NotReady, OrderMismatch, 
 from nearfirst.contracts.receipts import Receipt, planned_steps
 from nearfirst.contracts.runs import RunKind, RunState
 from nearfirst.contracts.training import TrainJob, TrainSpec
+from nearfirst.model_names import is_folder, resolve_model
 from nearfirst.registry import records, runs
+from nearfirst.registry.dependencies import unfinished_dependencies
 from nearfirst.registry.models import RunRow
+from nearfirst.registry.results import artifact_of, progress_of
 from nearfirst.settings import Settings
 from nearfirst.store.artifacts import Store
-from nearfirst_arrangement.arrangements.service import artifact_of, progress_of
-from nearfirst_arrangement.models import is_folder, resolve_model
 
 _MODEL_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
@@ -69,7 +70,7 @@ def _require_weights(folder: str) -> None:
 def show(session: Session, row: RunRow) -> TrainJob:
     """A run row as GET /train-jobs/{id} answers."""
     is_queued = row.state == RunState.QUEUED
-    waits_for = runs.unfinished_dependencies(session, row.id) if is_queued else []
+    waits_for = unfinished_dependencies(session, row.id) if is_queued else []
     result = row.result or {}
     return TrainJob(
         id=row.id,

@@ -8,8 +8,8 @@ from sqlalchemy.orm import Session
 
 from nearfirst.contracts.runs import RunAccepted, RunState
 from nearfirst.queue.app import send
+from nearfirst.registry.dependencies import all_unfinished_dependencies
 from nearfirst.registry.models import RunRow
-from nearfirst.registry.runs import unfinished_dependencies
 from nearfirst.registry.sweep import take_deliveries
 from nearfirst.settings import Settings
 
@@ -30,7 +30,7 @@ class Accepting:
 
         The message goes out after the response, and so after the commit; when it is lost, the sweeper sends another.
         """
-        due = [row.id, *unfinished_dependencies(session, row.id)]
+        due = [row.id, *all_unfinished_dependencies(session, row.id)]
         deliveries = take_deliveries(session, self._settings.redeliver_s, only=due)
         if deliveries:
             self._background.add_task(send, self._celery, deliveries)

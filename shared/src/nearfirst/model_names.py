@@ -1,10 +1,11 @@
-"""Model names in requests: hub ids, packaged weights, and folders under an allowed root."""
+"""Model names and files in requests: hub ids, packaged weights, and paths under an allowed root."""
 
 import hashlib
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
-from nearfirst.contracts.problems import InvalidModel
+from nearfirst.contracts.problems import InvalidInput, InvalidModel
 from nearfirst.data.paths import resolve_under_root
 from nearfirst.settings import Settings
 
@@ -37,14 +38,32 @@ def resolve_model(name: str, settings: Settings) -> str:
     return str(folder)
 
 
-def fingerprint(name: str) -> str | None:
+def resolve_file(name: str, settings: Settings) -> Path:
+    """The absolute path of a file of vectors.
+
+    Raises:
+        PathNotAllowed: it is outside the allowed roots.
+        InvalidInput: there is no such file.
+    """
+    path = resolve_under_root(name, settings.allowed_roots)
+    if not path.is_file():
+        raise InvalidInput(f"vectors: got {name!r}, wanted a file in one of the allowed folders")
+    return path
+
+
+def folder_fingerprint(name: str) -> str | None:
     """A digest of a model folder's file names, sizes and times; None for what is named by a hub or package."""
     if not is_folder(name):
         return None
     folder = Path(name)
-    lines = sorted(
-        f"{path.relative_to(folder)} {path.stat().st_size} {path.stat().st_mtime_ns}"
-        for path in folder.rglob("*")
-        if path.is_file()
-    )
+    return _fingerprint((str(path.relative_to(folder)), path) for path in folder.rglob("*") if path.is_file())
+
+
+def file_fingerprint(name: str) -> str:
+    """A digest of a file's name, size and time."""
+    return _fingerprint([(Path(name).name, Path(name))])
+
+
+def _fingerprint(files: Iterable[tuple[str, Path]]) -> str:
+    lines = sorted(f"{name} {path.stat().st_size} {path.stat().st_mtime_ns}" for name, path in files)
     return f"sha256:{hashlib.sha256(chr(10).join(lines).encode()).hexdigest()}"

@@ -1,0 +1,115 @@
+"""How the figures of arrangements look: one typeface, quiet axes, colours that colour-blind readers can tell apart."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from threading import Lock
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+
+FigureFormat: TypeAlias = Literal["svg", "png"]
+
+PNG_DPI = 200
+"""Twice the 100 dots an inch of a screen."""
+INK, QUIET, GRID, EMPTY = "#1f2328", "#59636e", "#d8dee4", "#f6f8fa"
+BLUE, GREEN, ORANGE, GREY = "#0072B2", "#009E73", "#D55E00", "#6e7681"
+"""From Okabe and Ito's palette."""
+TASK_COLOURS = (
+    "#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499",
+)  # fmt: skip
+"""Paul Tol's muted palette; what is not shown one by one is `OTHERS_COLOUR`."""
+OTHERS_COLOUR = "#dddddd"
+
+_SETTINGS_LOCK = Lock()
+
+
+@contextmanager
+def figure_style() -> Iterator[None]:
+    """Settings under which a figure must be both drawn and written. The same figure gives the same bytes.
+
+    They are the process's: other threads wait.
+    """
+    import matplotlib as mpl
+
+    with (
+        _SETTINGS_LOCK,
+        mpl.rc_context(
+            {
+                "text.parse_math": False,  # task names may have dollar signs
+                "svg.hashsalt": "nearfirst",
+                "svg.fonttype": "path",
+                "axes.edgecolor": QUIET,
+                "axes.labelcolor": INK,
+                "axes.titlesize": 11,
+                "axes.titleweight": "bold",
+                "axes.titlelocation": "left",
+                "axes.labelsize": 9.5,
+                "text.color": INK,
+                "font.size": 9,
+                "xtick.color": QUIET,
+                "ytick.color": QUIET,
+                "xtick.labelcolor": INK,
+                "ytick.labelcolor": INK,
+                "legend.fontsize": 8.5,
+                "legend.frameon": False,
+                "figure.constrained_layout.h_pad": 0.1,
+                "figure.constrained_layout.w_pad": 0.12,
+            }
+        ),
+    ):
+        yield
+
+
+def figure_bytes(figure: "Figure", format: FigureFormat) -> bytes:
+    """The figure as a file."""
+    file = BytesIO()
+    figure.savefig(file, format=format, dpi=PNG_DPI, metadata={"Date": None} if format == "svg" else None)
+    return file.getvalue()
+
+
+def quiet_axes(axes: "Axes") -> None:
+    """Horizontal grid lines behind what is drawn, and no box."""
+    axes.grid(axis="y", color=GRID, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def count_axis(axis: "Axis", max_ticks: int) -> None:
+    """Round whole numbers on an axis of steps or rows."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(max_ticks, integer=True, steps=[1, 2, 5, 10]))
+    axis.set_major_formatter(with_thousands)
+
+
+def empty_axes(axes: "Axes", why: str) -> None:
+    """A panel that has nothing to show, and says why."""
+    axes.set(xticks=[], yticks=[], facecolor=EMPTY)
+    axes.spines[:].set_visible(False)
+    axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", va="center", color=QUIET, fontsize=10)
+
+
+def with_thousands(value: float, _: object = None) -> str:
+    """A count as axes and tables show it.
+
+    >>> with_thousands(50177)
+    '50,177'
+    """
+    return f"{value:,.0f}"
+
+
+def shortened(name: str, length: int) -> str:
+    """A name on one line, of at most `length` characters, its middle left out.
+
+    >>> shortened("adversarial_qa_dbert_answer", 12)
+    'advers…nswer'
+    """
+    name = " ".join(name.split())
+    if len(name) <= length:
+        return name
+    head = length // 2
+    return f"{name[:head]}…{name[head + 1 - length :]}"

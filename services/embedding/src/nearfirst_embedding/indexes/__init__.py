@@ -1,0 +1,1 @@
+"""Indexes: the vectors of a registered dataset, and exact search in them."""

@@ -1,0 +1,55 @@
+"""Which runs wait for which: a run can't start before everything that it depends on has succeeded."""
+
+from sqlalchemy import ColumnElement, FromClause, Select, exists, select
+from sqlalchemy.orm import Session
+
+from nearfirst.contracts.runs import RunKind, RunState
+from nearfirst.registry.models import DependencyRow, RunRow
+
+
+def dependencies(session: Session, run_id: str, kind: RunKind | None = None) -> list[RunRow]:
+    """The runs that `run_id` depends on, in the order of their creation, as they are in the database now."""
+    query = (
+        select(RunRow)
+        .join(DependencyRow, DependencyRow.depends_on == RunRow.id)
+        .where(DependencyRow.run_id == run_id)
+        .order_by(RunRow.seq)
+        .execution_options(populate_existing=True)
+    )
+    if kind is not None:
+        query = query.where(RunRow.kind == kind)
+    return list(session.execute(query).scalars())
+
+
+def unfinished_dependencies(session: Session, run_id: str) -> list[str]:
+    """Ids of the runs that `run_id` itself still waits for, in the order of their creation."""
+    return _ids(session, _unfinished().where(DependencyRow.run_id == run_id).subquery())
+
+
+def all_unfinished_dependencies(session: Session, run_id: str) -> list[str]:
+    """Ids of the runs that `run_id` still waits for and of all that those wait for, in the order of their creation."""
+    first = _unfinished().where(DependencyRow.run_id == run_id).cte(recursive=True)
+    return _ids(session, first.union(_unfinished().join(first, first.c.id == DependencyRow.run_id)))
+
+
+def _unfinished() -> Select[str]:
+    return (
+        select(RunRow.id)
+        .join(DependencyRow, DependencyRow.depends_on == RunRow.id)
+        .where(RunRow.state != RunState.SUCCEEDED)
+    )
+
+
+def _ids(session: Session, found: FromClause) -> list[str]:
+    return list(session.execute(select(RunRow.id).join(found, found.c.id == RunRow.id).order_by(RunRow.seq)).scalars())
+
+
+def is_ready() -> ColumnElement[bool]:
+    """SQL: everything that the run depends on has succeeded."""
+    other = RunRow.__table__.alias("other")
+    blocked = (
+        select(DependencyRow.run_id)
+        .join(other, other.c.id == DependencyRow.depends_on)
+        .where(DependencyRow.run_id == RunRow.id, other.c.state != RunState.SUCCEEDED)
+    )
+    return ~exists(blocked.correlate(RunRow))
