@@ -1,7 +1,8 @@
 """`nearfirst up`: the whole suite on one machine, in one terminal.
 
 Processes: the API and one Celery worker for each installed service that has one (entry points `nearfirst.workers`), on
-SQLite, a folder as broker and a folder as store. Ctrl-C or SIGTERM ends them all; work in progress goes back to the
+SQLite, a folder as broker and a folder as store; on request the embedding server too (entry point group
+`nearfirst.servers`). Ctrl-C or SIGTERM ends them all; work in progress goes back to the
 queue and continues with the next `nearfirst up`.
 """
 
@@ -15,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import FrameType
@@ -24,7 +26,7 @@ import httpx
 import typer
 from rich.console import Console
 
-from nearfirst.contracts.problems import NearfirstError, StateConflict
+from nearfirst.contracts.problems import InvalidInput, NearfirstError, StateConflict, Unavailable
 from nearfirst.processes import end_with_parent
 from nearfirst.settings import Settings
 
@@ -33,6 +35,7 @@ _GRACE_S = 30.0
 _POLL_S = 0.2
 _MAX_RESTARTS = 5
 _HEALTHY_S = 60.0
+_API = "api"
 
 console = Console(stderr=True)
 
@@ -43,6 +46,10 @@ def up(
     ] = None,
     port: Annotated[int, typer.Option(help="Port of the API.", min=1, max=65535)] = 8000,
     host: Annotated[str, typer.Option(help="Address of the API.")] = "127.0.0.1",
+    embedding_port: Annotated[
+        int | None,
+        typer.Option(help="Port of /v1/embeddings and /indexes; without it they aren't served.", min=1, max=65535),
+    ] = None,
     training_workers: Annotated[int, typer.Option(help="Jobs that train at the same time.", min=1, max=64)] = 1,
     data_root: Annotated[
         list[Path] | None,
@@ -56,14 +63,44 @@ def up(
     settings = Settings(**{name: value for name, value in given.items() if value is not None})
     for folder in (settings.home, *settings.allowed_roots, settings.runs_dir):
         folder.mkdir(parents=True, exist_ok=True)
+    servers = _servers(port, embedding_port)
     with _only_one(settings.home):
-        _refuse_taken_port(host, port)
+        for server in servers:
+            _refuse_taken_port(host, server.port)
         upgrade(settings.database_url)
-        suite = _Suite(settings, host, port, training_workers)
+        suite = _Suite(settings, host, servers, training_workers)
         try:
             suite.run()
         finally:
             suite.stop()
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """An ASGI application of the suite and where it listens."""
+
+    name: str
+    title: str
+    factory: str
+    port: int
+
+
+def _servers(port: int, embedding_port: int | None) -> list[_Server]:
+    """The API, and the embedding server when it has a port.
+
+    Raises:
+        InvalidInput: both ports are one.
+        Unavailable: the embedding service isn't installed.
+    """
+    servers = [_Server(_API, "Nearfirst", "nearfirst_arrangement.app:make_app", port)]
+    if embedding_port is None:
+        return servers
+    if embedding_port == port:
+        raise InvalidInput(f"--embedding-port: got {embedding_port}, which is the API's own port (--port)")
+    factory = next((entry.value for entry in entry_points(group="nearfirst.servers", name="embedding")), None)
+    if factory is None:
+        raise Unavailable("--embedding-port wants the embedding service, which isn't installed: nearfirst-embedding")
+    return [*servers, _Server("embedding-server", "Embeddings", factory, embedding_port)]
 
 
 @contextmanager
@@ -95,9 +132,10 @@ def _refuse_taken_port(host: str, port: int) -> None:
 class _Suite:
     """The processes of one `nearfirst up`."""
 
-    def __init__(self, settings: Settings, host: str, port: int, training_workers: int) -> None:
+    def __init__(self, settings: Settings, host: str, servers: list[_Server], training_workers: int) -> None:
         self._settings = settings
-        self._url = f"http://{host}:{port}"
+        self._urls = {server.title: f"http://{host}:{server.port}" for server in servers}
+        self._url = f"http://{host}:{servers[0].port}"
         self._stop_requested = False
         self._num_restarts: Counter[str] = Counter()
         self._started_s: dict[str, float] = {}
@@ -106,10 +144,11 @@ class _Suite:
         self._threads = {"OMP_NUM_THREADS": str(threads)} if training_workers > 1 else {}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._commands = {
-            "api": [
-                sys.executable, "-m", "uvicorn", "nearfirst_arrangement.app:make_app", "--factory",
-                "--host", host, "--port", str(port), "--timeout-graceful-shutdown", "2", "--log-level", "warning",
+            server.name: [
+                sys.executable, "-m", "uvicorn", server.factory, "--factory", "--host", host,
+                "--port", str(server.port), "--timeout-graceful-shutdown", "2", "--log-level", "warning",
             ]
+            for server in servers
         }  # fmt: skip
         for entry in entry_points(group="nearfirst.workers"):
             for number in range(training_workers if entry.name == "training" else 1):
@@ -190,7 +229,7 @@ class _Suite:
             lived_s = time.monotonic() - self._started_s[name]
             self._num_restarts[name] = 1 if lived_s > _HEALTHY_S else self._num_restarts[name] + 1
             log = self._settings.home / "logs" / f"{name}.log"
-            if name == "api" or self._num_restarts[name] > _MAX_RESTARTS:
+            if name == _API or self._num_restarts[name] > _MAX_RESTARTS:
                 tail = log.read_text(errors="replace").strip().splitlines()[-1:]
                 raise NearfirstError(f"{name} ended with code {process.returncode}; see {log}: {' '.join(tail)}")
             console.print(f"{name} ended with code {process.returncode}; starting it again (log: {log})")

@@ -94,7 +94,6 @@ def candidate_block(
         test_MD[distinct.first],
         length=kept,
         sign=-1.0 if farthest else 1.0,
-        with_keys=True,
         device=device or default_device(),
     )
     with full_precision():

@@ -1,11 +1,13 @@
 """For each test row, the nearest or farthest train row that nobody has taken yet, exactly, without an N x M matrix.
 
-Every test row keeps a list of its best K remaining train rows under the total order (similarity, then lower index), and
-walks down it past rows that others took. A list that runs dry is filled again from the rows that remain. Rows outside a
-list are worse than all rows in it, and rows are only ever removed, so the first remaining row of a list is the best of
-all that remain.
+Every test row keeps a list of its best remaining train rows, and walks down it past rows that others took. A list that
+runs dry is filled again from the rows that remain. Rows outside a list are worse than those that it is used for, and
+rows are only ever removed, so the best row in a list is the best of all that remain.
 
-Shapes: N train rows, M test rows, m of them distinct, D dimensions, K candidates.
+Lists are in the order of float32 keys, each within a known bound of its similarity (`screening.py`). Only when a list's
+first remaining row has rivals within twice the bound are these computed exactly.
+
+Shapes: N train rows, M test rows, m of them distinct, D dimensions, W entries of a list, k pairs.
 """
 
 import numpy as np
@@ -17,11 +19,12 @@ from nearfirst.similarity.blocks import DEFAULT_MEMORY_BUDGET_BYTES, block_shape
 from nearfirst.similarity.candidates import CandidateBlock, RowsRead, default_list_length
 from nearfirst.similarity.embeddings import check_same_dimensions, distinct_rows
 from nearfirst.similarity.exact import check_dimensions
-from nearfirst.similarity.screening import default_device, full_precision
-from nearfirst.similarity.shortlists import Ranking, best_rows
+from nearfirst.similarity.pairs import similarities_of_pairs
+from nearfirst.similarity.screening import default_device, error_bound, full_precision
+from nearfirst.similarity.shortlists import RankedRows, Ranking, ScreenedRows, screened_rows
 
 _FIRST_LOOK = 8
-"""Entries of a list that are looked at together for one that remains; twice as many each time none does."""
+"""Entries of a list that are looked at together; twice as many each time they are not enough."""
 _LISTS_PER_WANTED = 4
 _LEAST_LENGTH = 32
 
@@ -77,13 +80,11 @@ class CandidateLists:
         if num_wanted is not None:
             enough = max(_LEAST_LENGTH, _LISTS_PER_WANTED * -(-num_wanted // num_test))
             self._max_length = min(self._max_length, enough)
-        self._place_m = np.zeros(num_test, dtype=np.int64)
-        if initial is None:
-            self._rows_mK = np.zeros((num_test, self._max_length), dtype=np.int64)
-            self._length_m = np.zeros(num_test, dtype=np.int64)
-        else:
-            self._rows_mK = np.array(initial.rows_MK[self._distinct.first])
-            self._length_m = np.array(initial.length_M[self._distinct.first])
+        self._lists = _Lists(num_test, 2 * error_bound(train_ND.shape[1]))
+        if initial is not None:
+            chosen = self._distinct.first
+            ranked = RankedRows(initial.rows_MK[chosen], initial.keys_MK[chosen])
+            self._lists.put(np.arange(num_test), ranked, initial.length_M[chosen])
 
     @property
     def num_remaining(self) -> int:
@@ -98,22 +99,108 @@ class CandidateLists:
     def best(self) -> npt.NDArray[np.int64]:
         """(M,) the best remaining train row of every test row; the pool must not be empty."""
         assert self._num_remaining > 0, "no rows remain"
-        self._skip_removed()
-        if bool((self._place_m >= self._length_m).any()):
+        self._lists.skip_removed(self._remaining_N)
+        num_left_m = self._lists.num_left()
+        if not num_left_m.all():
             # Lists that are almost dry would ask for the same reading of the pool a few rounds later.
-            self._fill(np.flatnonzero(self._length_m - self._place_m <= self._max_length // 4))
-        best_m: npt.NDArray[np.int64] = self._rows_mK[np.arange(len(self._place_m)), self._place_m]
+            self._fill(np.flatnonzero(num_left_m <= self._max_length // 4))
+        best_m = self._lists.first_rows()
+        tests_k, places_k = self._lists.rivals(self._remaining_N)
+        if len(tests_k):
+            rows_k, key_k = self._exact_keys(tests_k, places_k)
+            by_test_k = np.lexsort((rows_k, -key_k, tests_k))
+            tests_r, first_r = np.unique(tests_k[by_test_k], return_index=True)
+            best_m[tests_r] = rows_k[by_test_k][first_r]
         return best_m[self._distinct.number]
 
-    def _skip_removed(self) -> None:
+    def _exact_keys(
+        self, tests_k: npt.NDArray[np.int64], places_k: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """Rows and exact keys of entries, computed for those that no earlier call asked for."""
+        lists = self._lists
+        rows_k, key_k = lists.rows_mW[tests_k, places_k], lists.exact_mW[tests_k, places_k]
+        new = np.flatnonzero(np.isnan(key_k))
+        key_k[new] = self._sign * similarities_of_pairs(
+            self._train_ND, rows_k[new], self._test_mD, tests_k[new], self._device
+        )
+        lists.exact_mW[tests_k[new], places_k[new]] = key_k[new]
+        return rows_k, key_k
+
+    def _fill(self, tests_m: npt.NDArray[np.int64]) -> None:
+        """Give some test rows new lists, from the rows that remain."""
+        all_remain = self._num_remaining == len(self._train_ND)
+        ranking = Ranking(
+            self._train_ND,
+            slice(0, len(self._train_ND)) if all_remain else np.flatnonzero(self._remaining_N),
+            self._num_remaining,
+            self._test_mD[tests_m],
+            length=min(self._max_length, self._num_remaining),
+            sign=self._sign,
+            device=self._device,
+        )
+        shape = block_shape(self._num_remaining, len(tests_m), self._train_ND.shape[1], self._block_budget_bytes)
+        reading = RowsRead(self._num_remaining * -(-len(tests_m) // shape.test), self._progress)
+        with full_precision():
+            for some_m, each in screened_rows(ranking, shape, reading.add):
+                length_m = np.full(len(some_m), ranking.length)
+                self._lists.put(tests_m[some_m], each, length_m)
+
+
+class _Lists:
+    """A list for each of m test rows: screened (in the order of float32 keys) or ranked (in exact order).
+
+    Args:
+        num_test: m. All lists are empty at first.
+        margin: keys further from each other than this are in the order of their similarities.
+    """
+
+    def __init__(self, num_test: int, margin: float) -> None:
+        self._margin = np.float32(margin)
+        self.rows_mW = np.zeros((num_test, 1), dtype=np.int64)
+        self._key_mW = np.full((num_test, 1), -np.inf, dtype=np.float32)
+        self.exact_mW = np.full((num_test, 1), np.nan)
+        """Exact keys, NaN where unknown."""
+        self._place_m = np.zeros(num_test, dtype=np.int64)
+        self._length_m = np.zeros(num_test, dtype=np.int64)
+        self._is_ranked_m = np.zeros(num_test, dtype=np.bool_)
+
+    def put(
+        self, tests_m: npt.NDArray[np.int64], lists: RankedRows | ScreenedRows, length_m: npt.NDArray[np.int64]
+    ) -> None:
+        """Replace lists. The first `length_m` entries of each can be the best row; a screened list has more behind them,
+        among which there may be rivals."""
+        width = lists.rows.shape[1]
+        missing = width - self.rows_mW.shape[1]
+        if missing > 0:
+            self.rows_mW = np.pad(self.rows_mW, ((0, 0), (0, missing)))
+            self._key_mW = np.pad(self._key_mW, ((0, 0), (0, missing)), constant_values=-np.inf)
+            self.exact_mW = np.pad(self.exact_mW, ((0, 0), (0, missing)), constant_values=np.nan)
+        self.rows_mW[tests_m, :width] = lists.rows
+        self._key_mW[tests_m] = -np.inf
+        self._key_mW[tests_m, :width] = lists.keys
+        self.exact_mW[tests_m] = np.nan
+        self._place_m[tests_m] = 0
+        self._length_m[tests_m] = length_m
+        self._is_ranked_m[tests_m] = isinstance(lists, RankedRows)
+
+    def num_left(self) -> npt.NDArray[np.int64]:
+        """(m,) entries from each list's place on, removed rows among them; 0: the list is dry."""
+        return self._length_m - self._place_m
+
+    def first_rows(self) -> npt.NDArray[np.int64]:
+        """(m,) the row at each list's place."""
+        rows_m: npt.NDArray[np.int64] = self.rows_mW[np.arange(len(self._place_m)), self._place_m]
+        return rows_m
+
+    def skip_removed(self, remaining_N: npt.NDArray[np.bool_]) -> None:
         """Move every list's place to its first remaining row, or to its end."""
         open_m = np.flatnonzero(self._place_m < self._length_m)
         look = _FIRST_LOOK
         while len(open_m):
             ahead_mL = self._place_m[open_m, None] + np.arange(look)
             inside_mL = ahead_mL < self._length_m[open_m, None]
-            rows_mL = self._rows_mK[open_m[:, None], np.minimum(ahead_mL, self._rows_mK.shape[1] - 1)]
-            remains_mL = self._remaining_N[rows_mL] & inside_mL
+            rows_mL = self.rows_mW[open_m[:, None], np.minimum(ahead_mL, self.rows_mW.shape[1] - 1)]
+            remains_mL = remaining_N[rows_mL] & inside_mL
             step_m = remains_mL.argmax(axis=1)
             none_m = ~remains_mL[np.arange(len(open_m)), step_m]
             step_m[none_m] = look
@@ -121,24 +208,29 @@ class CandidateLists:
             open_m = open_m[none_m & inside_mL[:, -1]]
             look *= 2
 
-    def _fill(self, tests_m: npt.NDArray[np.int64]) -> None:
-        """Give some test rows new lists, from the rows that remain."""
-        all_remain = self._num_remaining == len(self._train_ND)
-        rows = slice(0, len(self._train_ND)) if all_remain else np.flatnonzero(self._remaining_N)
-        length = min(self._max_length, self._rows_mK.shape[1], self._num_remaining)
-        shape = block_shape(self._num_remaining, len(tests_m), self._train_ND.shape[1], self._block_budget_bytes)
-        ranking = Ranking(
-            self._train_ND,
-            rows,
-            self._num_remaining,
-            self._test_mD[tests_m],
-            length=length,
-            sign=self._sign,
-            with_keys=False,
-            device=self._device,
-        )
-        reading = RowsRead(self._num_remaining * -(-len(tests_m) // shape.test), self._progress)
-        with full_precision():
-            self._rows_mK[tests_m, :length] = best_rows(ranking, shape, reading.add).rows
-        self._place_m[tests_m] = 0
-        self._length_m[tests_m] = length
+    def rivals(self, remaining_N: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Entries that remain and that float32 can't tell from the first remaining one, itself included.
+
+        Returns:
+            Test rows and places in their lists, (k,) each; of lists that have at least two such entries.
+        """
+        each_m = np.arange(len(self._place_m))
+        lowest_m = self._key_mW[each_m, self._place_m] - self._margin
+        next_m = np.minimum(self._place_m + 1, self.rows_mW.shape[1] - 1)
+        has_next_m = (next_m > self._place_m) & (self._key_mW[each_m, next_m] >= lowest_m)
+        open_m = np.flatnonzero(has_next_m & ~self._is_ranked_m)
+        found: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = []
+        start, look = 0, _FIRST_LOOK
+        while len(open_m):
+            ahead_mL = self._place_m[open_m, None] + np.arange(start, start + look)
+            place_mL = np.minimum(ahead_mL, self.rows_mW.shape[1] - 1)
+            near_mL = (ahead_mL == place_mL) & (self._key_mW[open_m[:, None], place_mL] >= lowest_m[open_m, None])
+            near_i, near_j = np.nonzero(near_mL & remaining_N[self.rows_mW[open_m[:, None], place_mL]])
+            found.append((open_m[near_i], place_mL[near_i, near_j]))
+            open_m = open_m[near_mL[:, -1]]
+            start, look = start + look, 2 * look
+        if not found:
+            return each_m[:0], each_m[:0]
+        tests_k, places_k = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        several_k = np.bincount(tests_k)[tests_k] > 1
+        return tests_k[several_k], places_k[several_k]

@@ -2,7 +2,8 @@
 
 One blocked pass over the train rows collects, for every test row, the rows whose float32 key is above a floor. The
 floor is the K-th best key so far minus twice the error bound (`screening.py`), so no row of the exact best K is ever
-left out. At the end the rows whose keys are too near to each other to tell their order are computed exactly.
+left out. What is collected is then put in order by exact similarities: all of it (`best_rows`), or later and only where
+somebody looks (`screened_rows`).
 
 Shapes: m test rows, K rows wanted for each, W collected; n train rows, B of them in a block, k cells.
 """
@@ -25,18 +26,30 @@ _ROOM = 3
 _LEAST_ROOM = 64
 _SAMPLED_SHARE = 16
 
-BYTES_PER_CANDIDATE = 16 + 12 * _ROOM
-"""What a test row and a wanted row take: key and row of the result, float32 keys and rows of the shortlist."""
+BYTES_PER_CANDIDATE = 20 * _ROOM + 16
+"""What a test row and a wanted row take: float32 key, row and exact key of all that is collected; a result."""
 
 
 class RankedRows(NamedTuple):
-    """Best first, the lower row first on a tie."""
+    """Best first, (m, K) each."""
 
     rows: npt.NDArray[np.int64]
-    """(m, K) train rows."""
+    """Train rows; of equal keys the lower first."""
     keys: npt.NDArray[np.float64]
-    """(m, K) similarity, or minus it when the farthest are wanted. Exact when `Ranking.with_keys`; else within the
-    float32 bound of it."""
+    """Exact similarity, or minus it when the farthest are wanted."""
+
+
+class ScreenedRows(NamedTuple):
+    """Best first by float32 keys, (m, W) each: the K best of every test row, and whatever they can't be told from.
+
+    Rows that aren't listed have a key below `floor`.
+    """
+
+    rows: npt.NDArray[np.int64]
+    keys: npt.NDArray[np.float32]
+    """Within the error bound of the similarity (farthest: minus it); -inf behind a list's end."""
+    floor: npt.NDArray[np.float32]
+    """(m,)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +68,6 @@ class Ranking:
     """K, from 1 to n."""
     sign: float
     """1: nearest first, -1: farthest first."""
-    with_keys: bool
-    """Whether every key must be exact, not only the order."""
     device: torch.device
 
     def rows_at(self, places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -82,42 +93,49 @@ def best_rows(ranking: Ranking, shape: BlockShape, progress: Callable[[int], Non
         progress: called with the number of rows that were read since the last call.
 
     Notes:
-        Time: one float32 product of shape m x n x D, and exact similarities of the pairs that it can't order. A test
-        row that has more rows within the bound of its K-th best than there is room for is multiplied exactly with
-        all rows. Memory: `BYTES_PER_CANDIDATE` m K and a block.
+        Time: one float32 product of shape m x n x D, and exact similarities of about m K pairs. A test row that has more
+        rows within the bound of its K-th best than there is room for is multiplied exactly with all rows. Memory:
+        `BYTES_PER_CANDIDATE` m K and a block.
     """
-    parts = [
-        _best_rows_of_block(replace(ranking, test=ranking.test[span]), shape.train, progress)
-        for span in spans(len(ranking.test), shape.test)
-    ]
-    return RankedRows(np.concatenate([part.rows for part in parts]), np.concatenate([part.keys for part in parts]))
-
-
-def _best_rows_of_block(ranking: Ranking, step: int, progress: Callable[[int], None]) -> RankedRows:
     num_test = len(ranking.test)
-    found = RankedRows(
-        np.empty((num_test, ranking.length), dtype=np.int64), np.empty((num_test, ranking.length), dtype=np.float64)
-    )
-
-    def put(tests_m: npt.NDArray[np.int64], ranked: RankedRows) -> None:
-        found.rows[tests_m], found.keys[tests_m] = ranked
-
-    open_m = np.arange(num_test)
-    floor_m = _sampled_floors(ranking, step)
-    while len(open_m):
-        these = replace(ranking, test=ranking.test[open_m])
-        lists = Shortlists(len(open_m), ranking.length, error_bound(ranking.test.shape[1]), floor_m)
-        _collect(these, lists, step, progress)
-        enough_m = np.flatnonzero(lists.num_collected >= ranking.length)
-        put(open_m[enough_m], _in_exact_order(these, lists, enough_m))
-        crowded_m = np.flatnonzero(lists.is_crowded)
-        if len(crowded_m):
-            crowd = replace(these, test=these.test[crowded_m])
-            put(open_m[crowded_m], _multiplied_exactly(crowd, step, progress))
-        # The sample promised some test rows more than there is: once more, without a floor.
-        open_m = open_m[(lists.num_collected < ranking.length) & ~lists.is_crowded]
-        floor_m = np.full(len(open_m), -np.inf, dtype=np.float32)
+    found = RankedRows(np.empty((num_test, ranking.length), np.int64), np.empty((num_test, ranking.length)))
+    for tests_m, each in _shortlists(ranking, shape, progress):
+        part = replace(ranking, test=ranking.test[tests_m])
+        found.rows[tests_m], found.keys[tests_m] = each if isinstance(each, RankedRows) else _in_exact_order(part, each)
     return found
+
+
+def screened_rows(
+    ranking: Ranking, shape: BlockShape, progress: Callable[[int], None]
+) -> Iterator[tuple[npt.NDArray[np.int64], RankedRows | ScreenedRows]]:
+    """As `best_rows`, for somebody who will look at few of the rows: left in the order of their float32 keys.
+
+    Yields:
+        Test rows, and their lists; each test row once. Those with too many rows within the bound come ranked.
+    """
+    return _shortlists(ranking, shape, progress)
+
+
+def _shortlists(
+    ranking: Ranking, shape: BlockShape, progress: Callable[[int], None]
+) -> Iterator[tuple[npt.NDArray[np.int64], RankedRows | ScreenedRows]]:
+    for span in spans(len(ranking.test), shape.test):
+        open_m = np.arange(span.start, span.stop)
+        floor_m = _sampled_floors(replace(ranking, test=ranking.test[open_m]), shape.train)
+        while len(open_m):
+            these = replace(ranking, test=ranking.test[open_m])
+            lists = Shortlists(len(open_m), ranking.length, error_bound(ranking.test.shape[1]), floor_m)
+            _collect(these, lists, shape.train, progress)
+            enough_m = np.flatnonzero(lists.num_collected >= ranking.length)
+            if len(enough_m):
+                yield open_m[enough_m], lists.best_first(enough_m)
+            crowded_m = np.flatnonzero(lists.is_crowded)
+            if len(crowded_m):
+                crowd = replace(these, test=these.test[crowded_m])
+                yield open_m[crowded_m], _multiplied_exactly(crowd, shape.train, progress)
+            # The sample promised some test rows more than there is: once more, without a floor.
+            open_m = open_m[(lists.num_collected < ranking.length) & ~lists.is_crowded]
+            floor_m = np.full(len(open_m), -np.inf, dtype=np.float32)
 
 
 def _sampled_floors(ranking: Ranking, step: int) -> npt.NDArray[np.float32]:
@@ -180,12 +198,13 @@ class Shortlists:
         self._row_mW[tests_k, place_k] = rows_k
         self.num_collected += added_m
 
-    def best_first(self, tests_m: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        """Keys and rows, (m, W), of test rows with at least K; whatever can be among the best K, then keys of -inf."""
+    def best_first(self, tests_m: npt.NDArray[np.int64]) -> ScreenedRows:
+        """Lists of test rows with at least K: whatever can be among the best K."""
         key_mW, row_mW = _sorted_by_key(self._key_mW[tests_m], self._row_mW[tests_m])
-        key_mW[key_mW < key_mW[:, [self._length - 1]] - self._margin] = -np.inf
-        width = int((key_mW > -np.inf).sum(axis=1).max(initial=self._length))
-        return key_mW[:, :width], row_mW[:, :width]
+        floor_m = np.maximum(key_mW[:, self._length - 1] - self._margin, self.floor_m[tests_m])
+        key_mW[key_mW < floor_m[:, None]] = -np.inf
+        width = int((key_mW > -np.inf).sum(axis=1).max())
+        return ScreenedRows(row_mW[:, :width], key_mW[:, :width], floor_m)
 
     def _cut_down(
         self,
@@ -203,7 +222,7 @@ class Shortlists:
         number_k = np.searchsorted(tests_m, tests_k)
         key_mW[number_k, place_k], row_mW[number_k, place_k] = key_k, rows_k
         key_mW, row_mW = _sorted_by_key(key_mW, row_mW)
-        floor_m = key_mW[:, self._length - 1] - self._margin
+        floor_m = np.maximum(key_mW[:, self._length - 1] - self._margin, self.floor_m[tests_m])
         num_kept_m = (key_mW >= floor_m[:, None]).sum(axis=1)
         crowded_m = num_kept_m > room
         key_mW[key_mW < floor_m[:, None]] = -np.inf
@@ -221,32 +240,18 @@ def _sorted_by_key(
     return np.take_along_axis(key_mW, by_key_mW, axis=1), np.take_along_axis(row_mW, by_key_mW, axis=1)
 
 
-def _in_exact_order(ranking: Ranking, lists: Shortlists, tests_m: npt.NDArray[np.int64]) -> RankedRows:
-    """The first K of shortlists.
-
-    Keys that differ by more than twice the bound are in the order of their similarities. Only runs of keys nearer to
-    each other than that are computed (with `with_keys` all are) and sorted, each run on its own.
-    """
-    single_mW, row_mW = lists.best_first(tests_m)
-    key_mW = single_mW.astype(np.float64)
-    listed_mW = single_mW > -np.inf
-    starts_run_mW = np.ones(listed_mW.shape, dtype=np.bool_)
-    if ranking.with_keys:
-        starts_run_mW[:, 1:] = False
-        unsure_mW = listed_mW
-    else:
-        margin = np.float32(2 * error_bound(ranking.test.shape[1]))
-        starts_run_mW[:, 1:] = ~(listed_mW[:, 1:] & (single_mW[:, 1:] >= single_mW[:, :-1] - margin))
-        ends_run_mW = np.ones(listed_mW.shape, dtype=np.bool_)
-        ends_run_mW[:, :-1] = starts_run_mW[:, 1:]
-        unsure_mW = ~(starts_run_mW & ends_run_mW)
-    run_k = np.cumsum(starts_run_mW.ravel())[unsure_mW.ravel()]
-    rows_k = row_mW[unsure_mW]
-    tests_k = tests_m[np.nonzero(unsure_mW)[0]]
-    key_k = ranking.sign * similarities_of_pairs(ranking.train, rows_k, ranking.test, tests_k, ranking.device)
-    by_key_k = np.lexsort((rows_k, -key_k, run_k))
-    row_mW[unsure_mW], key_mW[unsure_mW] = rows_k[by_key_k], key_k[by_key_k]
-    return RankedRows(row_mW[:, : ranking.length], key_mW[:, : ranking.length])
+def _in_exact_order(ranking: Ranking, screened: ScreenedRows) -> RankedRows:
+    """The first K of shortlists of all test rows."""
+    listed_mW = screened.keys > -np.inf
+    key_mW = np.full(listed_mW.shape, -np.inf)
+    tests_k, rows_k = np.nonzero(listed_mW)[0], screened.rows[listed_mW]
+    key_mW[listed_mW] = ranking.sign * similarities_of_pairs(
+        ranking.train, rows_k, ranking.test, tests_k, ranking.device
+    )
+    by_key_mK = np.lexsort((screened.rows, -key_mW), axis=1)[:, : ranking.length]
+    return RankedRows(
+        np.take_along_axis(screened.rows, by_key_mK, axis=1), np.take_along_axis(key_mW, by_key_mK, axis=1)
+    )
 
 
 def _multiplied_exactly(ranking: Ranking, step: int, progress: Callable[[int], None]) -> RankedRows:

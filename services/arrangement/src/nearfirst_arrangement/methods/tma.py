@@ -94,15 +94,16 @@ def _two_sided(rules: ArrangementRules, pool: Pool, limit: int) -> ArrangedOrder
     num_nearest, num_farthest = limit - limit // 2, limit // 2
     starts_far = rules.order is Order.FFT
     num_first, num_second = (num_farthest, num_nearest) if starts_far else (num_nearest, num_farthest)
-    if num_first == 0 or num_second == 0:
-        chosen = _side(pool, limit, rules.fidelity, farthest=False)
-        return _arranged(chosen, chosen.num_rounds)
-    first = _side(pool, num_first, rules.fidelity, farthest=starts_far)
-    second = _side(pool, num_second, rules.fidelity, farthest=not starts_far, taken=first)
-    chosen = first.followed_by(second.reversed())
+    if num_farthest == 0:
+        nearest = _side(pool, limit, rules.fidelity, farthest=False)
+        chosen, num_rounds = nearest.reversed() if starts_far else nearest, nearest.num_rounds
+    else:
+        first = _side(pool, num_first, rules.fidelity, farthest=starts_far)
+        second = _side(pool, num_second, rules.fidelity, farthest=not starts_far, taken=first)
+        chosen, num_rounds = first.followed_by(second.reversed()), first.num_rounds + second.num_rounds
     if rules.order is Order.RT:
         chosen = chosen.take(seeded_permutation(len(chosen), rules.seed))
-    return _arranged(chosen, first.num_rounds + second.num_rounds)
+    return _arranged(chosen, num_rounds)
 
 
 def _range_of_rounds(rules: ArrangementRules, pool: Pool) -> ChosenRows:
