@@ -14,11 +14,11 @@ import psutil
 import pytest
 from tests.support.suite import free_port
 
-Up = Callable[[], tuple[subprocess.Popen[bytes], httpx.Client]]
+Up = Callable[..., tuple[subprocess.Popen[bytes], httpx.Client]]
 
 
-def command(home: Path, port: int) -> list[str]:
-    return [sys.executable, "-m", "nearfirst.client", "up", "--home", str(home), "--port", str(port)]
+def command(home: Path, port: int, *options: str) -> list[str]:
+    return [sys.executable, "-m", "nearfirst.client", "up", "--home", str(home), "--port", str(port), *options]
 
 
 @pytest.fixture
@@ -26,10 +26,10 @@ def up(tmp_path: Path) -> Iterator[Up]:
     started: list[subprocess.Popen[bytes]] = []
     clients: list[httpx.Client] = []
 
-    def start() -> tuple[subprocess.Popen[bytes], httpx.Client]:
+    def start(*options: str) -> tuple[subprocess.Popen[bytes], httpx.Client]:
         port = free_port()
         with (tmp_path / "up.log").open("ab") as log:
-            process = subprocess.Popen(command(tmp_path / "home", port), stdout=log, stderr=log)
+            process = subprocess.Popen(command(tmp_path / "home", port, *options), stdout=log, stderr=log)
         started.append(process)
         client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10)
         clients.append(client)
@@ -98,6 +98,43 @@ def test_a_worker_that_is_killed_is_started_again(up: Up) -> None:
     worker.send_signal(signal.SIGKILL)
     run_id = client.post("/arrangements", json={"train": dataset, "test": dataset, "method": "random"}).json()["id"]
     assert state(client, run_id, "succeeded", "failed") == "succeeded"
+
+
+def vector_of(port: int, text: str) -> list[float]:
+    """What the embedding server answers, once it does."""
+    give_up = time.monotonic() + 60
+    while True:
+        try:
+            body = {"input": text, "model": "package:all-MiniLM-L6-v2"}
+            answer = httpx.post(f"http://127.0.0.1:{port}/v1/embeddings", json=body, timeout=30)
+            assert answer.status_code == 200, answer.text
+            vector: list[float] = answer.json()["data"][0]["embedding"]
+            return vector
+        except httpx.TransportError:
+            assert time.monotonic() < give_up
+            time.sleep(0.2)
+
+
+def test_an_embedding_server_runs_on_request_and_is_started_again_when_it_is_killed(
+    up: Up, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEARFIRST_EMBEDDING_MODEL", "package:all-MiniLM-L6-v2")
+    port = free_port()
+    process, _ = up("--embedding-port", str(port))
+    vector = vector_of(port, "near first")
+    assert len(vector) == 384
+    server = next(
+        child
+        for child in psutil.Process(process.pid).children(recursive=True)
+        if "nearfirst_embedding.app:make_app" in child.cmdline()
+    )
+    server.send_signal(signal.SIGKILL)
+    server.wait(10)
+    assert vector_of(port, "near first") == vector
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(40) == 0
+    assert psutil.wait_procs(family, timeout=1)[1] == []
 
 
 def test_killing_the_supervisor_ends_the_suite_and_the_next_start_goes_on(up: Up) -> None:

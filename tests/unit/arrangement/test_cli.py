@@ -260,6 +260,33 @@ def test_a_missing_file_and_a_missing_folder_are_named(run, files):
         run("--method", "random", out="nowhere/order.jsonl")
 
 
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("data.jsonl", "which would replace .*data.jsonl, a file that is read"),
+        ("./folder/../data.jsonl", "a file that is read"),
+        ("train.npy", "wanted a name that ends in .jsonl or .parquet"),
+        ("order.txt", "wanted a name that ends in"),
+        ("folder", "wanted a name that ends in"),
+        ("folder.jsonl", "no ordinary file"),
+        ("busy.jsonl", "busy.jsonl.manifest.json is no ordinary file"),
+    ],
+)
+def test_an_output_that_can_not_or_should_not_be_written_is_refused_at_once(run, files, out, message):
+    for folder in ("folder", "folder.jsonl", "busy.jsonl.manifest.json"):
+        (files / folder).mkdir()
+    before = {path: path.read_bytes() for path in files.iterdir() if path.is_file()}
+    with pytest.raises(InvalidInput, match=message):
+        run("--method", "random", out=out)
+    assert {path: path.read_bytes() for path in files.iterdir() if path.is_file()} == before
+
+
+def test_a_report_folder_that_is_a_file_is_refused_at_once(run, files):
+    with pytest.raises(InvalidInput, match=r"report: got .*data\.npy, which is a file"):
+        run("--method", "random", "--report", str(files / "data.npy"))
+    assert not (files / "order.jsonl").exists()
+
+
 def test_without_an_encoder_installed_vectors_are_asked_for(run, monkeypatch):
     monkeypatch.setattr(embedding_files, "entry_points", lambda **_: ())
     with pytest.raises(InvalidInput, match=r"install nearfirst-embedding, or give train_embeddings"):

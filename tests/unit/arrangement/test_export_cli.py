@@ -95,6 +95,8 @@ def test_a_changed_row_is_found_where_it_stands(run, files):
     [
         ({"order": "absent.jsonl"}, InvalidInput, "order: there is no file"),
         ({"out": "absent/arranged.jsonl"}, InvalidInput, "out: got .* in a folder that exists"),
+        ({"out": "arranged.csv"}, InvalidInput, "wanted a name that ends in .jsonl or .parquet"),
+        ({"out": "."}, InvalidInput, "wanted a name that ends in"),
         ({"out": "pool.jsonl"}, InvalidInput, "would replace"),
         ({"out": "order.jsonl"}, InvalidInput, "would replace"),
         ({"split": "validation"}, InvalidDataset, "no row has the split 'validation'"),

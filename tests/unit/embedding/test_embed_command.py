@@ -80,7 +80,8 @@ def test_a_causal_model_is_pooled_as_asked(dataset_file: Path, tiny_causal_lm: P
     ("changed", "error", "message"),
     [
         ({"--out": "X.bin"}, InvalidInput, "wanted a name that ends in .npy"),
-        ({"--out": "missing/X.npy"}, InvalidInput, "wanted it in a folder that exists"),
+        ({"--out": "missing/X.npy"}, InvalidInput, "wanted a file in a folder that exists"),
+        ({"--out": "folder.npy"}, InvalidInput, "folder.npy is no ordinary file"),
         ({"--model": "./no-model"}, InvalidModel, "no such folder"),
         ({"--pooling": "mean"}, InvalidInput, "pooling is for kind causal-lm"),
         ({"--kind": "no-such"}, InvalidInput, "no encoder of kind 'no-such' is installed"),
@@ -99,8 +100,9 @@ def test_bad_input_is_refused_and_leaves_nothing(
     monkeypatch.chdir(tmp_path)
     good_row = dataset_file.read_text().splitlines()[0]
     Path("bad.jsonl").write_text(f"{good_row}\nnot json\n")
+    Path("folder.npy").mkdir()
     arguments = {"--data": str(dataset_file), "--model": str(tiny_encoder), "--out": "X.npy"} | changed
     result = run_embed(*(part for pair in arguments.items() for part in pair))
     assert isinstance(result.exception, error)
     assert message in str(result.exception)
-    assert not list(tmp_path.glob("X*"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted({"bad.jsonl", "folder.npy", dataset_file.name})

@@ -109,7 +109,8 @@ def test_what_is_not_served_is_refused_as_a_problem(
 def test_a_body_that_is_not_utf8_is_refused(client: TestClient) -> None:
     body = b'{"input": "caf\xe9", "model": "m"}'
     answer = client.post("/v1/embeddings", content=body, headers={"content-type": "application/json"})
-    assert (answer.status_code, answer.json()["title"]) == (400, "There was an error parsing the body")
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_input")
+    assert "byte 14 is 0xe9" in answer.json()["detail"]
 
 
 def test_half_of_a_surrogate_pair_is_refused_with_its_row(client: TestClient, tiny_encoder: Path) -> None:
@@ -177,6 +178,33 @@ def test_requests_beyond_the_places_are_told_to_come_back(
         assert refused.headers["retry-after"] == "7"
         assert first.result(10).status_code == 200
         assert client.post("/v1/embeddings", json=body).status_code == 200
+
+
+def test_a_request_over_as_many_as_there_are_places_is_refused_and_the_probes_answer_meanwhile(
+    settings: Settings, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    num_places = 64  # the default, and more than the threads that the web server has of its own accord
+    entered, leave = threading.Semaphore(0), threading.Event()
+    encode = TransformerEncoder.encode
+
+    def slow_encode(self: TransformerEncoder, tokenized: TokenizedTexts) -> np.ndarray:
+        entered.release()
+        assert leave.wait(30)
+        return encode(self, tokenized)
+
+    monkeypatch.setattr(TransformerEncoder, "encode", slow_encode)
+    body = {"input": "a cat", "model": str(tiny_encoder)}
+    with (
+        TestClient(make_app(settings, EmbeddingSettings(model=str(tiny_encoder)))) as client,
+        ThreadPoolExecutor(num_places) as pool,
+    ):
+        accepted = [pool.submit(client.post, "/v1/embeddings", json=body) for _ in range(num_places)]
+        are_all_in_progress = all(entered.acquire(timeout=10) for _ in range(num_places))
+        answers = (client.post("/v1/embeddings", json=body), client.get("/healthz")) if are_all_in_progress else None
+        leave.set()
+        assert answers is not None, "fewer requests run than there are places"
+        assert [answer.status_code for answer in answers] == [429, 200]
+        assert {done.result(30).status_code for done in accepted} == {200}
 
 
 def test_many_threads_get_what_one_would(client: TestClient, tiny_encoder: Path, expected: np.ndarray) -> None:

@@ -237,3 +237,10 @@ def test_packaged_minilm_equals_the_library(packaged_model: str) -> None:
     representation = Representation(model=packaged_model)
     np.testing.assert_allclose(encode_texts(representation, texts), expected, atol=1e-5, rtol=0)
     assert num_truncated(representation, texts) == 1
+
+
+@pytest.mark.parametrize("max_length", [1, 2])
+def test_a_limit_that_the_special_tokens_fill_alone_is_refused(tiny_encoder: Path, max_length: int) -> None:
+    representation = Representation(model=str(tiny_encoder), max_length=max_length)
+    with pytest.raises(InvalidModel, match=f"max_length {max_length} leaves no place .* take 2"):
+        embed_texts(representation, ["a cat"])

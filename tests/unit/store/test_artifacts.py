@@ -59,3 +59,27 @@ def test_a_file_that_vanishes_while_it_is_stored_leaves_nothing_behind(tmp_path:
     with pytest.raises(FileNotFoundError):
         store.put_file(tmp_path / "absent")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_an_artifact_with_a_damaged_file_counts_as_lost_once_a_reader_has_seen_it(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"), cache=tmp_path / "cache")
+    file = write(tmp_path / "vectors", b"vectors")
+    artifact = store.put_artifact({"vectors": file})
+    path = store.artifact_file(artifact, "vectors")
+    path.write_bytes(b"vectorz")
+    assert store.has_artifact(artifact)
+    with pytest.raises(CorruptArtifact):
+        store.artifact_file(artifact, "vectors")
+    assert not store.has_artifact(artifact)
+    assert store.put_artifact({"vectors": file}) == artifact
+    assert store.has_artifact(artifact)
+    assert store.artifact_file(artifact, "vectors").read_bytes() == b"vectors"
+
+
+def test_a_damaged_copy_of_a_remote_object_is_fetched_again(tmp_path: Path) -> None:
+    store = Store(f"memory://{tmp_path.name}", cache=tmp_path / "cache")
+    stored = store.put_bytes(b"order")
+    store.local_path(stored.digest).write_bytes(b"odder")
+    with pytest.raises(CorruptArtifact):
+        store.local_path(stored.digest)
+    assert store.local_path(stored.digest).read_bytes() == b"order"

@@ -1,6 +1,7 @@
 """The web kit, through an application made with it."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from fastapi import Request
@@ -107,3 +108,33 @@ def test_a_cursor_gives_back_its_key(key: object) -> None:
     cursor = encode_cursor(key)
     assert cursor is not None
     assert decode_cursor(cursor) == key
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b'{"numbers": [1], "name": "\xe9t\xe9"}', "byte 26 is 0xe9"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"numbers": [1,}', "at character 15: Expecting value"),
+    ],
+)
+def test_a_body_that_is_no_json_is_told_where_and_why(tmp_path: Path, body: bytes, reason: str) -> None:
+    answer = _numbers_client(tmp_path).post("/numbers", content=body, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_input")
+    assert reason in answer.json()["detail"]
+
+
+def test_of_very_many_wrong_values_the_first_are_told(tmp_path: Path) -> None:
+    answer = _numbers_client(tmp_path).post("/numbers", json=["x"] * 10_000)
+    fields = [problem["field"] for problem in answer.json()["errors"]]
+    assert fields == [*(str(number) for number in range(20)), "(more)"]
+
+
+def _numbers_client(home: Path) -> TestClient:
+    app = create_app("Test", Settings(home=home))
+
+    @app.post("/numbers")
+    def numbers(body: list[float]) -> int:
+        return len(body)
+
+    return TestClient(app)

@@ -34,7 +34,9 @@ from nearfirst.contracts.arrangements import (
 from nearfirst.contracts.base import Contract
 from nearfirst.contracts.datasets import DatasetFormat
 from nearfirst.contracts.problems import InvalidInput, invalid_input_from_validation
-from nearfirst.data.order import OrderTable, write_order
+from nearfirst.data.export_manifest import MANIFEST_ENDING, manifest_path
+from nearfirst.data.order import ORDER_SUFFIXES, OrderTable, write_order
+from nearfirst.data.writing import refuse_bad_output, whole_file
 from nearfirst_arrangement import embedding_files
 from nearfirst_arrangement.embedding_files import Side
 from nearfirst_arrangement.measures.curve_figure import draw_curve
@@ -112,8 +114,7 @@ def arrange(
     ] = None,
 ) -> None:
     """Arrange training rows for a test set, write the order, and report what is in it."""
-    if not out.parent.is_dir():
-        raise InvalidInput(f"out: got {out}, wanted a file in a folder that exists")
+    _refuse_bad_outputs(out, report, (train, test, train_embeddings, test_embeddings))
     weights = {"w_min": w_min, "w_avg": w_avg if w_avg == "auto" else _number("w_avg", w_avg)}
     which = {"limit": limit, "rounds": _rounds(rounds), "test_per_task": test_per_task}
     rules = _valid(
@@ -154,6 +155,13 @@ def arrange(
     if report is not None:
         _write_report(report, arranged)
     _print_summary(out, manifest_path, arranged)
+
+
+def _refuse_bad_outputs(out: Path, report: Path | None, inputs: Sequence[Path | None]) -> None:
+    given = [path for path in inputs if path is not None]
+    refuse_bad_output(out, ORDER_SUFFIXES, inputs=given, beside=MANIFEST_ENDING)
+    if report is not None and report.exists() and not report.is_dir():
+        raise InvalidInput(f"report: got {report}, which is a file; wanted a folder, which need not exist")
 
 
 def _arrange(rules: ArrangementRules, train: "SideRows", test: "SideRows", text: TextRule) -> "Arranged":
@@ -273,12 +281,11 @@ def _provenance(rules: ArrangementRules, embeddings: _Embeddings, train: Side, t
 
 def _write(out: Path, table: OrderTable, manifest: dict[str, Any]) -> Path:
     """Write the order, then its manifest: where there is a manifest, the order beside it is whole and its own."""
-    path = out.with_name(f"{out.name}.manifest.json")
+    path = manifest_path(out)
     path.unlink(missing_ok=True)
     write_order(out, table)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
+    with whole_file(path) as file:
+        file.write((json.dumps(manifest, indent=2) + "\n").encode())
     return path
 
 

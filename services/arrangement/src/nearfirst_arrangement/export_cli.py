@@ -10,12 +10,15 @@ from rich.table import Table
 
 from nearfirst.client.progress import progress_bar
 from nearfirst.contracts.datasets import DatasetFormat
-from nearfirst.contracts.exports import ExportFormat, ExportManifest
+from nearfirst.contracts.exports import ExportFileType, ExportFormat, ExportManifest
 from nearfirst.contracts.problems import InvalidInput
 from nearfirst.data.dataset import LoadedDataset, load_dataset
 from nearfirst.data.export import write_export
-from nearfirst.data.export_manifest import manifest_path
+from nearfirst.data.export_manifest import MANIFEST_ENDING, manifest_path
 from nearfirst.data.order import OrderTable, read_order
+from nearfirst.data.writing import refuse_bad_output
+
+EXPORT_SUFFIXES = frozenset(f".{file_type}" for file_type in ExportFileType)
 
 
 def export(
@@ -31,14 +34,7 @@ def export(
         raise InvalidInput(f"order: there is no file {order}")
     if not train.exists():
         raise InvalidInput(f"train: there is no file or folder {train}")
-    if not out.parent.is_dir():
-        raise InvalidInput(f"out: got {out}, wanted a file in a folder that exists")
-    if {out.resolve(), manifest_path(out).resolve()} & {
-        order.resolve(),
-        train.resolve(),
-        manifest_path(order).resolve(),
-    }:
-        raise InvalidInput(f"out: {out} would replace the order or the training dataset")
+    refuse_bad_output(out, EXPORT_SUFFIXES, inputs=(order, manifest_path(order), train), beside=MANIFEST_ENDING)
     with progress_bar("reading train") as progress:
         dataset = load_dataset(train, format=train_format, split=train_split, progress=progress)
     table = _verified_order(order, dataset)

@@ -92,7 +92,7 @@ def _servers(port: int, embedding_port: int | None) -> list[_Server]:
         InvalidInput: both ports are one.
         Unavailable: the embedding service isn't installed.
     """
-    servers = [_Server(_API, "Nearfirst", "nearfirst_arrangement.app:make_app", port)]
+    servers = [_Server(_API, "Nearfirst is up", "nearfirst_arrangement.app:make_app", port)]
     if embedding_port is None:
         return servers
     if embedding_port == port:
@@ -100,7 +100,7 @@ def _servers(port: int, embedding_port: int | None) -> list[_Server]:
     factory = next((entry.value for entry in entry_points(group="nearfirst.servers", name="embedding")), None)
     if factory is None:
         raise Unavailable("--embedding-port wants the embedding service, which isn't installed: nearfirst-embedding")
-    return [*servers, _Server("embedding-server", "Embeddings", factory, embedding_port)]
+    return [*servers, _Server("embedding-server", "embedding server", factory, embedding_port)]
 
 
 @contextmanager
@@ -171,7 +171,8 @@ class _Suite:
         with console.status("starting"):
             self._wait_until_ready()
         if not self._stop_requested:
-            console.print(f"Nearfirst is up: {self._url} (home {self._settings.home}; Ctrl-C ends it)", highlight=False)
+            urls = ", ".join(f"{title}: {url}" for title, url in self._urls.items())
+            console.print(f"{urls} (home {self._settings.home}; Ctrl-C ends it)", highlight=False)
         while not self._stop_requested:
             self._check_alive()
             time.sleep(_POLL_S)

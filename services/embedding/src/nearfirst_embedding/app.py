@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI, Request, Response
 from starlette.concurrency import run_in_threadpool
 
@@ -21,6 +22,9 @@ from nearfirst_embedding.indexes.suite import Suite
 from nearfirst_embedding.service import EmbeddingService
 from nearfirst_embedding.settings import EmbeddingSettings, get_embedding_settings
 
+_SPARE_THREADS = 16
+"""For probes and for refusing requests while all places are taken."""
+
 
 def make_app(settings: Settings | None = None, embedding_settings: EmbeddingSettings | None = None) -> FastAPI:
     """The application that serves one encoder (default settings: the environment's).
@@ -34,6 +38,9 @@ def make_app(settings: Settings | None = None, embedding_settings: EmbeddingSett
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        # A request in progress holds a thread. Were there fewer threads than places, further requests would wait for
+        # one unseen instead of hearing 429, and so would the probes.
+        current_default_thread_limiter().total_tokens = embedding_settings.max_requests + _SPARE_THREADS
         encoder = await run_in_threadpool(_load_now, embedding_settings.representation)
         embeddings = EmbeddingService(encoder, embedding_settings)
         app.state.embeddings = embeddings

@@ -19,13 +19,15 @@ from nearfirst.contracts.arrangements import (
     TextRule,
 )
 from nearfirst.contracts.datasets import DatasetFormat
-from nearfirst.contracts.problems import InvalidInput, invalid_input_from_validation
+from nearfirst.contracts.problems import invalid_input_from_validation
 from nearfirst.data.dataset import load_dataset
 from nearfirst.data.example import embedded_text
+from nearfirst.data.writing import refuse_bad_output, whole_file
 from nearfirst_embedding.representations import embed_texts, load_representation
 from nearfirst_embedding.vector_cache import VectorCache, open_vector_cache
 
 _MIB = 2**20
+_SIDECAR_ENDING = ".json"
 
 
 def embed(
@@ -51,10 +53,7 @@ def embed(
     cache: Annotated[bool, typer.Option(help="Take known texts' vectors from the cache, and keep new ones.")] = True,
 ) -> None:
     """Write the vector of every row of a dataset, in the dataset's order."""
-    if out.suffix != ".npy":
-        raise InvalidInput(f"--out is {str(out)!r}; wanted a name that ends in .npy")
-    if not out.parent.is_dir():
-        raise InvalidInput(f"--out is {str(out)!r}; wanted it in a folder that exists")
+    refuse_bad_output(out, {".npy"}, inputs=[data], beside=_SIDECAR_ENDING)
     representation = _representation(
         kind=kind,
         model=model,
@@ -100,12 +99,9 @@ def _described(cache: VectorCache) -> str:
 
 def _write(out: Path, vectors: npt.NDArray[np.float32], sidecar: dict[str, Any]) -> None:
     """Write both files; a reader never sees half a file, nor a sidecar without its vectors."""
-    described = out.with_name(f"{out.name}.json")
+    described = out.with_name(f"{out.name}{_SIDECAR_ENDING}")
     described.unlink(missing_ok=True)
-    unfinished = out.with_name(f"{out.name}.part")
-    with unfinished.open("wb") as file:
+    with whole_file(out) as file:
         np.save(file, vectors)
-    unfinished.replace(out)
-    unfinished_sidecar = described.with_name(f"{described.name}.part")
-    unfinished_sidecar.write_text(json.dumps(sidecar, indent=2) + "\n")
-    unfinished_sidecar.replace(described)
+    with whole_file(described) as file:
+        file.write((json.dumps(sidecar, indent=2) + "\n").encode())

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nearfirst.contracts.problems import InvalidModel
+
 
 @dataclass(frozen=True, slots=True)
 class TokenizedTexts:
@@ -53,7 +55,15 @@ class TextTokenizer:
             tokenizer: transformers' PreTrainedTokenizerFast.
             max_length: tokens after which a text is cut.
             prompt: goes before every text.
+
+        Raises:
+            InvalidModel: the special tokens and the prompt fill `max_length` alone, so that every text would be one.
         """
+        taken = len(tokenizer(prompt, truncation=False, verbose=False)["input_ids"])
+        if max_length <= taken:
+            raise InvalidModel(
+                f"max_length {max_length} leaves no place for a text: special tokens and prompt alone take {taken}"
+            )
         self.max_length = max_length
         self.vocabulary_size = len(tokenizer)
         self.pad_id = int(tokenizer.pad_token_id or 0)

@@ -78,6 +78,8 @@ def report_error(error: NearfirstError) -> None:
     """Print an error and its field problems to stderr."""
     typer.echo(f"error: {error.detail}", err=True)
     for problem in error.errors:
+        if problem.got is None:  # the detail has it all
+            continue
         typer.echo(f"  {problem.field}: got {problem.got!r}, wanted {problem.wanted}", err=True)
 
 

@@ -1,6 +1,7 @@
 """Errors that a user can cause, each with a stable code, and their shape on the wire (RFC 9457 problem+json)."""
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any, ClassVar
 
 from pydantic import Field, ValidationError
@@ -8,6 +9,7 @@ from pydantic import Field, ValidationError
 from nearfirst.contracts.base import Contract
 
 _MAX_SHOWN = 200
+_MAX_PROBLEMS = 20
 
 
 class FieldProblem(Contract):
@@ -192,8 +194,22 @@ def invalid_input_from_validation(error: ValidationError, what: str) -> InvalidI
 
 
 def field_problems(entries: Iterable[Mapping[str, Any]]) -> list[FieldProblem]:
-    """The entries of a pydantic (or FastAPI) validation error as field problems."""
-    return [_field_problem(entry["loc"], entry["type"], entry.get("input"), entry["msg"]) for entry in entries]
+    """The entries of a pydantic (or FastAPI) validation error as field problems: the first of them, when they are many.
+
+    A list of a hundred thousand wrong numbers has as many entries, and their answer would be far larger than the
+    request.
+    """
+    problems = [_of_entry(entry) for entry in islice(entries, _MAX_PROBLEMS + 1)]
+    if len(problems) > _MAX_PROBLEMS:
+        problems[-1] = FieldProblem(field="(more)", wanted=f"further problems follow these {_MAX_PROBLEMS}")
+    return problems
+
+
+def _of_entry(entry: Mapping[str, Any]) -> FieldProblem:
+    if entry["type"] == "json_invalid":
+        place = "".join(f" at character {part}" for part in entry["loc"] if isinstance(part, int))
+        return FieldProblem(field="(whole)", wanted=f"JSON, but{place}: {entry['ctx']['error']}")
+    return _field_problem(entry["loc"], entry["type"], entry.get("input"), entry["msg"])
 
 
 def _field_problem(location: tuple[int | str, ...], kind: str, got: object, message: str) -> FieldProblem:
@@ -206,4 +222,6 @@ def _field_problem(location: tuple[int | str, ...], kind: str, got: object, mess
     if kind == "missing":
         return FieldProblem(field=field, wanted="a value is required")
     wanted = message.removeprefix("Value error, ")
+    if not location and kind == "value_error":  # fields that don't fit together: the message names them
+        return FieldProblem(field=field, wanted=wanted)
     return FieldProblem(field=field, got=shown, wanted=wanted if kind == "value_error" else f"{wanted}, got {shown!r}")

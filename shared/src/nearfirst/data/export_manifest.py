@@ -10,6 +10,8 @@ from pydantic import JsonValue
 from nearfirst.contracts.exports import ExportFormat, ExportManifest, OrderNote
 from nearfirst.data.writing import whole_file
 
+MANIFEST_ENDING = ".manifest.json"
+"""Of the manifest beside an order or an exported file: FILE.manifest.json."""
 PAGE = "docs/keeping-the-order.md"
 
 _TEXT = (
@@ -53,7 +55,7 @@ def order_note(format: ExportFormat) -> OrderNote:
 
 def manifest_path(path: Path) -> Path:
     """Where the manifest of an exported file is: FILE.manifest.json."""
-    return path.with_name(f"{path.name}.manifest.json")
+    return path.with_name(f"{path.name}{MANIFEST_ENDING}")
 
 
 def write_manifest(path: Path, manifest: ExportManifest) -> None:

@@ -132,6 +132,10 @@ def order_table(
     )
 
 
+ORDER_SUFFIXES = frozenset({".jsonl", ".parquet"})
+"""What files of orders end in where a user names them."""
+
+
 def write_order(path: Path, table: OrderTable) -> None:
     """Write an order, as Parquet when `path` ends in `.parquet`, else as JSON lines.
 

@@ -3,7 +3,7 @@
 Shapes: N train rows, n of them measured, M test rows, D dimensions; B and C rows of a block, k pairs of rows.
 """
 
-from collections.abc import Iterator
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,16 +16,10 @@ from nearfirst.contracts.progress import ProgressCallback, ignore_progress
 from nearfirst.similarity.blocks import DEFAULT_MEMORY_BUDGET_BYTES, BlockShape, block_shape, spans
 from nearfirst.similarity.centroid import Centroid
 from nearfirst.similarity.embeddings import check_same_dimensions, distinct_rows
-from nearfirst.similarity.exact import SIMILARITY_QUANTUM
-from nearfirst.similarity.pairs import (
-    UnitRows,
-    block_similarities,
-    pair_similarities,
-    round_to_quantum,
-    split,
-    unit_rows,
-)
-from nearfirst.similarity.screening import Cells, FoldedKeys, as_tensor, default_device, error_bound, full_precision
+from nearfirst.similarity.exact import SIMILARITY_QUANTUM, round_to_quantum
+from nearfirst.similarity.pairs import UnitRows, block_similarities, pair_similarities, split, unit_rows
+from nearfirst.similarity.screening import FoldedKeys, as_tensor, default_device, error_bound, full_precision
+from nearfirst.similarity.workers import in_order, num_workers
 
 _CROWD = 16
 """A row with more test rows than this within the bound is multiplied with all of them exactly."""
@@ -111,19 +105,18 @@ class _Work:
     ) -> None:
         self.test_MD = test_MD
         self.device = device
+        self.workers = num_workers(device)
         self.num_rows = len(train_ND) if rows_n is None else len(rows_n)
         self._train_ND, self._rows_n = train_ND, rows_n
         self._memory_budget_bytes = memory_budget_bytes
 
     def shape(self, num_test: int) -> BlockShape:
         """Blocks of the rows to measure and so many test rows."""
-        return block_shape(self.num_rows, num_test, self.test_MD.shape[1], self._memory_budget_bytes)
+        return block_shape(self.num_rows, num_test, self.test_MD.shape[1], self._memory_budget_bytes // self.workers)
 
-    def train_blocks(self, step: int) -> Iterator[tuple[slice, Tensor]]:
-        """Places in the results, and the (B, D) rows that belong there."""
-        for span in spans(self.num_rows, step):
-            block_BD = self._train_ND[span] if self._rows_n is None else self._train_ND[self._rows_n[span]]
-            yield span, as_tensor(block_BD, self.device)
+    def train_rows(self, span: slice) -> npt.NDArray[np.float32]:
+        """(B, D) the rows that belong at these places of the results."""
+        return self._train_ND[span] if self._rows_n is None else self._train_ND[self._rows_n[span]]
 
 
 class _Extremes:
@@ -153,29 +146,69 @@ class _Best:
     column: npt.NDArray[np.int64]
 
 
+class _CosineBlocks:
+    """The work on blocks of train rows against some test rows; blocks write to places of their own in the results."""
+
+    def __init__(
+        self,
+        work: _Work,
+        tests_C: npt.NDArray[np.int64],
+        found: _Extremes,
+        means: tuple[Centroid, npt.NDArray[np.float64]] | None,
+        *,
+        with_maximum: bool,
+    ) -> None:
+        self._work = work
+        self._tests_C = tests_C
+        self._right = unit_rows(work.test_MD[tests_C])
+        self._test_CD = as_tensor(self._right.single, work.device)
+        self._found = found
+        self._means = means
+        self._with_maximum = with_maximum
+        self._buffers = threading.local()
+
+    def measure(self, span: slice) -> int:
+        """Measure the train rows of a block; returns their number."""
+        train_BD = self._work.train_rows(span)
+        keys, fixed, parts = self._own_buffers(len(train_BD), train_BD.shape[1])
+        keys_BC = torch.mm(as_tensor(train_BD, self._work.device), self._test_CD.T, out=keys[: len(train_BD)])
+        left = unit_rows(train_BD, out=fixed)
+        if self._means is not None:
+            centroid, mean_n = self._means
+            mean_n[span] = centroid.similarities(split(left, out=parts))
+        self._found.add_highest(span, _best_columns(keys_BC, 1.0, left, self._right), self._tests_C)
+        if self._with_maximum:
+            self._found.add_lowest(span, _best_columns(keys_BC.neg_(), -1.0, left, self._right))
+        return len(train_BD)
+
+    def _own_buffers(
+        self, num_rows: int, num_dimensions: int
+    ) -> tuple[Tensor, npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """This thread's keys, fixed-point rows and parts: new memory for each block costs more than filling it."""
+        buffers: tuple[Tensor, npt.NDArray[np.float64], npt.NDArray[np.float64]] | None = getattr(
+            self._buffers, "tensors", None
+        )
+        if buffers is None or len(buffers[0]) < num_rows:
+            buffers = (
+                torch.empty(num_rows, len(self._tests_C), device=self._work.device),
+                np.empty((num_rows, num_dimensions)),
+                np.empty((num_rows, 2 * num_dimensions)),
+            )
+            self._buffers.tensors = buffers
+        return buffers
+
+
 def _measure_cosine(work: _Work, progress: ProgressCallback, *, with_maximum: bool) -> DistanceAggregates:
     first_m = distinct_rows(work.test_MD).first
     shape = work.shape(len(first_m))
-    num_dimensions = work.test_MD.shape[1]
-    centroid = Centroid.of(work.test_MD, work.device)
+    centroid = Centroid.of(work.test_MD)
     found, mean_n = _Extremes(work.num_rows), np.empty(work.num_rows)
-    exact = torch.empty(shape.train, num_dimensions, dtype=torch.float64, device=work.device)
-    parts = torch.empty(shape.train, 2 * num_dimensions, dtype=torch.float64, device=work.device)
     done, total = 0, work.num_rows * len(range(0, len(first_m), shape.test))
     for test_span in spans(len(first_m), shape.test):
-        tests_C = first_m[test_span]
-        test_CD = as_tensor(work.test_MD[tests_C], work.device)
-        right = unit_rows(test_CD)
-        keys = torch.empty(shape.train, len(tests_C), device=work.device)
-        for span, train_BD in work.train_blocks(shape.train):
-            keys_BC = torch.mm(train_BD, test_CD.T, out=keys[: len(train_BD)])
-            left = unit_rows(train_BD, out=exact)
-            if test_span.start == 0:
-                mean_n[span] = centroid.similarities(split(left, out=parts)).cpu().numpy()
-            found.add_highest(span, _best_columns(keys_BC, 1.0, left, right), tests_C)
-            if with_maximum:
-                found.add_lowest(span, _best_columns(keys_BC.neg_(), -1.0, left, right))
-            done += span.stop - span.start
+        means = (centroid, mean_n) if test_span.start == 0 else None
+        blocks = _CosineBlocks(work, first_m[test_span], found, means, with_maximum=with_maximum)
+        for num_measured in in_order(blocks.measure, spans(work.num_rows, shape.train), work.workers):
+            done += num_measured
             progress(done, total, "rows measured")
     maximum_n = -found.lowest_n + 0.0 if with_maximum else np.full(work.num_rows, np.nan)
     return DistanceAggregates(-found.highest_n + 0.0, -mean_n + 0.0, maximum_n, found.nearest_test_n)
@@ -185,14 +218,16 @@ def _best_columns(keys_BC: Tensor, sign: float, left: UnitRows, right: UnitRows)
     """Each row's highest similarity times `sign` and its first column; `keys_BC` are float32 products times `sign`."""
     folded = FoldedKeys(keys_BC)
     cells = folded.cells_at_least(folded.row_maxima() - 2 * error_bound(left.fixed.shape[1]))
-    num_B = torch.bincount(cells.p, minlength=len(keys_BC))
-    crowd_b = (num_B > _CROWD).nonzero().ravel()
+    rows_k, columns_k = cells.p.cpu().numpy(), cells.q.cpu().numpy()
+    num_B = np.bincount(rows_k, minlength=len(keys_BC))
+    crowd_b = np.flatnonzero(num_B > _CROWD)
     if len(crowd_b):
-        best_b = block_similarities(left.take(crowd_b), right).mul_(sign).max(1)
-        alone_k = (num_B <= _CROWD)[cells.p]
-        cells = Cells(torch.cat([cells.p[alone_k], crowd_b]), torch.cat([cells.q[alone_k], best_b.indices]))
-    key_k = pair_similarities(left, cells.p, right, cells.q).mul_(sign)
-    best = _first_best(cells.p.cpu().numpy(), cells.q.cpu().numpy(), key_k.cpu().numpy(), len(keys_BC))
+        best_b = block_similarities(left.take(crowd_b), right, keys_BC.device).mul_(sign).max(1)
+        alone_k = num_B[rows_k] <= _CROWD
+        rows_k = np.concatenate([rows_k[alone_k], crowd_b])
+        columns_k = np.concatenate([columns_k[alone_k], best_b.indices.cpu().numpy()])
+    key_k = sign * pair_similarities(left, rows_k, right, columns_k)
+    best = _first_best(rows_k, columns_k, key_k, len(keys_BC))
     return _Best(sign * best.similarity, best.column)
 
 
@@ -214,22 +249,26 @@ def _measure_euclidean(work: _Work, progress: ProgressCallback) -> DistanceAggre
     found, sum_n = _Extremes(work.num_rows), np.zeros(work.num_rows, dtype=np.int64)
     done, total = 0, work.num_rows * len(range(0, len(work.test_MD), shape.test))
     for test_span in spans(len(work.test_MD), shape.test):
-        right = unit_rows(as_tensor(work.test_MD[test_span], work.device))
+        right = unit_rows(work.test_MD[test_span])
         tests_C = np.arange(test_span.start, test_span.stop)
-        for span, train_BD in work.train_blocks(shape.train):
-            sim_BC = block_similarities(unit_rows(train_BD), right)
+
+        def measure(span: slice, right: UnitRows = right, tests_C: npt.NDArray[np.int64] = tests_C) -> int:
+            sim_BC = block_similarities(unit_rows(work.train_rows(span)), right, work.device)
             highest, lowest = (_Best(*(each.cpu().numpy() for each in best)) for best in (sim_BC.max(1), sim_BC.min(1)))
             found.add_highest(span, highest, tests_C)
             found.add_lowest(span, lowest)
-            quanta_BC = _euclidean(sim_BC).div_(SIMILARITY_QUANTUM).to(torch.int64)
-            sum_n[span] += quanta_BC.sum(1).cpu().numpy()
-            done += span.stop - span.start
+            quanta_BC = _euclidean(sim_BC.cpu().numpy()) / SIMILARITY_QUANTUM
+            sum_n[span] += quanta_BC.astype(np.int64).sum(axis=1)
+            return len(sim_BC)
+
+        for num_measured in in_order(measure, spans(work.num_rows, shape.train), work.workers):
+            done += num_measured
             progress(done, total, "rows measured")
     mean_n = sum_n * SIMILARITY_QUANTUM / len(work.test_MD)
-    minimum_n, maximum_n = (_euclidean(torch.from_numpy(each)).numpy() for each in (found.highest_n, found.lowest_n))
+    minimum_n, maximum_n = (_euclidean(each) for each in (found.highest_n, found.lowest_n))
     return DistanceAggregates(minimum_n, mean_n, maximum_n, found.nearest_test_n)
 
 
-def _euclidean(similarity: Tensor) -> Tensor:
-    """Distances of unit rows, rounded to `SIMILARITY_QUANTUM`, in place."""
-    return round_to_quantum(similarity.mul_(-2.0).add_(2.0).clamp_(min=0.0).sqrt_())
+def _euclidean(similarity: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Distances of unit rows, rounded to `SIMILARITY_QUANTUM`."""
+    return round_to_quantum(np.sqrt(np.maximum(2.0 - 2.0 * similarity, 0.0)))

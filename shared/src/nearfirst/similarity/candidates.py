@@ -16,6 +16,7 @@ from nearfirst.similarity.embeddings import check_same_dimensions, distinct_rows
 from nearfirst.similarity.exact import check_dimensions
 from nearfirst.similarity.screening import default_device, full_precision
 from nearfirst.similarity.shortlists import BYTES_PER_CANDIDATE, Ranking, best_rows
+from nearfirst.similarity.workers import num_workers
 
 _MAX_LIST_LENGTH = 1024
 """Longer lists cost more to fill than they save in fillings, on real data with 1,000 test rows."""
@@ -85,7 +86,9 @@ def candidate_block(
         empty = np.empty((len(test_MD), 0))
         return CandidateBlock(empty, empty.astype(np.int64), np.zeros(len(test_MD), dtype=np.int64), num_rows)
     distinct = distinct_rows(test_MD)
-    shape = block_shape(num_rows, len(distinct.first), train_ND.shape[1], memory_budget_bytes)
+    where = device or default_device()
+    budget = memory_budget_bytes // num_workers(where)
+    shape = block_shape(num_rows, len(distinct.first), train_ND.shape[1], budget)
     reading = RowsRead(num_rows * -(-len(distinct.first) // shape.test), progress)
     ranking = Ranking(
         train_ND,
@@ -94,7 +97,7 @@ def candidate_block(
         test_MD[distinct.first],
         length=kept,
         sign=-1.0 if farthest else 1.0,
-        device=device or default_device(),
+        device=where,
     )
     with full_precision():
         ranked = best_rows(ranking, shape, reading.add)

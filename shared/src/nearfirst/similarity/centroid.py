@@ -20,8 +20,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from nearfirst.similarity.blocks import spans
 from nearfirst.similarity.exact import split_rows
@@ -37,35 +35,33 @@ _BITS = (26, 45, 64)
 class Centroid:
     """The mean row, as columns that train rows' parts [hi | lo] are multiplied with."""
 
-    main: Tensor
+    main: npt.NDArray[np.float64]
     """(D,) hi."""
-    cross: Tensor
+    cross: npt.NDArray[np.float64]
     """(2D,) [lo | hi]."""
-    rest: Tensor
+    rest: npt.NDArray[np.float64]
     """(2D,) [rest | lo]."""
 
     @staticmethod
-    def of(rows_MD: npt.NDArray[np.float32], device: torch.device) -> "Centroid":
+    def of(rows_MD: npt.NDArray[np.float32]) -> "Centroid":
         """The exact mean of unit rows, rounded to multiples of 2^-64. M is at most 2^36, D `MAX_DIMENSIONS`."""
         hi_D, lo_D = np.zeros(rows_MD.shape[1], np.int64), np.zeros(rows_MD.shape[1], np.int64)
         for span in spans(len(rows_MD), _BLOCK_ROWS):
             parts = split_rows(rows_MD[span])
             hi_D += (parts.hi * 2.0 ** _BITS[0]).astype(np.int64).sum(axis=0)
             lo_D += (parts.lo * 2.0 ** _BITS[1]).astype(np.int64).sum(axis=0)
-        hi, lo, rest = (
-            torch.tensor(part, dtype=torch.float64, device=device)
-            for part in zip(
-                *(_mean_parts(int(hi), int(lo), len(rows_MD)) for hi, lo in zip(hi_D, lo_D, strict=True)), strict=True
-            )
-        )
-        return Centroid(hi, torch.cat([lo, hi]), torch.cat([rest, lo]))
+        pairs = zip(hi_D.tolist(), lo_D.tolist(), strict=True)
+        hi, lo, rest = np.array([_mean_parts(hi, lo, len(rows_MD)) for hi, lo in pairs]).T
+        return Centroid(hi.copy(), np.concatenate([lo, hi]), np.concatenate([rest, lo]))
 
-    def similarities(self, left_B2D: Tensor) -> Tensor:
+    def similarities(self, left_B2D: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """(B,) mean similarity of rows, given by their parts (`pairs.split`), to all rows of the set."""
-        num_dimensions = len(self.main)
-        main_B = left_B2D[:, :num_dimensions] @ self.main
-        small_B = (left_B2D @ self.cross) + (left_B2D @ self.rest)
-        return main_B.add_(small_B).div_(MEAN_QUANTUM).round_().mul_(MEAN_QUANTUM)
+        mean_B: npt.NDArray[np.float64] = np.vecdot(left_B2D[:, : len(self.main)], self.main)
+        mean_B += np.vecdot(left_B2D, self.cross) + np.vecdot(left_B2D, self.rest)
+        mean_B /= MEAN_QUANTUM
+        np.rint(mean_B, out=mean_B)
+        mean_B *= MEAN_QUANTUM
+        return mean_B
 
 
 def _mean_parts(hi: int, lo: int, count: int) -> tuple[float, float, float]:

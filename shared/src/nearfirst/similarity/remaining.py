@@ -22,6 +22,7 @@ from nearfirst.similarity.exact import check_dimensions
 from nearfirst.similarity.pairs import similarities_of_pairs
 from nearfirst.similarity.screening import default_device, error_bound, full_precision
 from nearfirst.similarity.shortlists import RankedRows, Ranking, ScreenedRows, screened_rows
+from nearfirst.similarity.workers import num_workers
 
 _FIRST_LOOK = 8
 """Entries of a list that are looked at together; twice as many each time they are not enough."""
@@ -70,9 +71,9 @@ class CandidateLists:
         self._train_ND = train_ND
         self._test_mD = test_MD[self._distinct.first]
         self._sign = -1.0 if farthest else 1.0
-        self._block_budget_bytes = memory_budget_bytes // 2
-        self._progress = progress
         self._device = device or default_device()
+        self._block_budget_bytes = memory_budget_bytes // 2 // num_workers(self._device)
+        self._progress = progress
         num_test = len(self._test_mD)
         self._remaining_N = np.ones(len(train_ND), dtype=np.bool_)
         self._num_remaining = len(train_ND)
@@ -120,9 +121,7 @@ class CandidateLists:
         lists = self._lists
         rows_k, key_k = lists.rows_mW[tests_k, places_k], lists.exact_mW[tests_k, places_k]
         new = np.flatnonzero(np.isnan(key_k))
-        key_k[new] = self._sign * similarities_of_pairs(
-            self._train_ND, rows_k[new], self._test_mD, tests_k[new], self._device
-        )
+        key_k[new] = self._sign * similarities_of_pairs(self._train_ND, rows_k[new], self._test_mD, tests_k[new])
         lists.exact_mW[tests_k[new], places_k[new]] = key_k[new]
         return rows_k, key_k
 
@@ -167,8 +166,8 @@ class _Lists:
     def put(
         self, tests_m: npt.NDArray[np.int64], lists: RankedRows | ScreenedRows, length_m: npt.NDArray[np.int64]
     ) -> None:
-        """Replace lists. The first `length_m` entries of each can be the best row; a screened list has more behind them,
-        among which there may be rivals."""
+        """Replace lists. The first `length_m` entries of each can be the best row; a screened list has more behind
+        them, among which there may be rivals."""
         width = lists.rows.shape[1]
         missing = width - self.rows_mW.shape[1]
         if missing > 0:

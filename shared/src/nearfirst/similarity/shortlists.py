@@ -8,6 +8,7 @@ somebody looks (`screened_rows`).
 Shapes: m test rows, K rows wanted for each, W collected; n train rows, B of them in a block, k cells.
 """
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -19,7 +20,8 @@ from torch import Tensor
 
 from nearfirst.similarity.blocks import BlockShape, spans
 from nearfirst.similarity.pairs import block_similarities, similarities_of_pairs, unit_rows
-from nearfirst.similarity.screening import FoldedKeys, as_tensor, error_bound
+from nearfirst.similarity.screening import Cells, FoldedKeys, as_tensor, error_bound
+from nearfirst.similarity.workers import in_order, num_workers
 
 _ROOM = 3
 """Rows collected for a test row, over those wanted, before the worst are thrown out."""
@@ -40,16 +42,14 @@ class RankedRows(NamedTuple):
 
 
 class ScreenedRows(NamedTuple):
-    """Best first by float32 keys, (m, W) each: the K best of every test row, and whatever they can't be told from.
+    """Best first by float32 keys, (m, W) each: the K best of every test row, and whatever can't be told from the K-th.
 
-    Rows that aren't listed have a key below `floor`.
+    Rows that aren't listed have keys lower than the K-th by more than twice the error bound.
     """
 
     rows: npt.NDArray[np.int64]
     keys: npt.NDArray[np.float32]
     """Within the error bound of the similarity (farthest: minus it); -inf behind a list's end."""
-    floor: npt.NDArray[np.float32]
-    """(m,)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +74,11 @@ class Ranking:
         """Row numbers of places among the n."""
         return places + self.rows.start if isinstance(self.rows, slice) else self.rows[places]
 
-    def train_blocks(self, step: int) -> Iterator[tuple[slice, Tensor]]:
-        """Places among the n, and the (B, D) rows there."""
-        for span in spans(self.num_rows, step):
-            if isinstance(self.rows, slice):
-                block_BD = self.train[self.rows.start + span.start : self.rows.start + span.stop]
-            else:
-                block_BD = self.train[self.rows[span]]
-            yield span, as_tensor(block_BD, self.device)
+    def train_rows(self, span: slice) -> npt.NDArray[np.float32]:
+        """(B, D) the rows at some places among the n."""
+        if isinstance(self.rows, slice):
+            return self.train[self.rows.start + span.start : self.rows.start + span.stop]
+        return self.train[self.rows[span]]
 
 
 def best_rows(ranking: Ranking, shape: BlockShape, progress: Callable[[int], None]) -> RankedRows:
@@ -93,9 +90,9 @@ def best_rows(ranking: Ranking, shape: BlockShape, progress: Callable[[int], Non
         progress: called with the number of rows that were read since the last call.
 
     Notes:
-        Time: one float32 product of shape m x n x D, and exact similarities of about m K pairs. A test row that has more
-        rows within the bound of its K-th best than there is room for is multiplied exactly with all rows. Memory:
-        `BYTES_PER_CANDIDATE` m K and a block.
+        Time: one float32 product of shape m x n x D, and exact similarities of about m K pairs. A test row that has
+        more rows within the bound of its K-th best than there is room for is multiplied exactly with all rows.
+        Memory: `BYTES_PER_CANDIDATE` m K and a block.
     """
     num_test = len(ranking.test)
     found = RankedRows(np.empty((num_test, ranking.length), np.int64), np.empty((num_test, ranking.length)))
@@ -126,20 +123,20 @@ def _shortlists(
             these = replace(ranking, test=ranking.test[open_m])
             lists = Shortlists(len(open_m), ranking.length, error_bound(ranking.test.shape[1]), floor_m)
             _collect(these, lists, shape.train, progress)
-            enough_m = np.flatnonzero(lists.num_collected >= ranking.length)
-            if len(enough_m):
-                yield open_m[enough_m], lists.best_first(enough_m)
+            complete_m, screened = lists.best_first()
+            if len(complete_m):
+                yield open_m[complete_m], screened
             crowded_m = np.flatnonzero(lists.is_crowded)
             if len(crowded_m):
                 crowd = replace(these, test=these.test[crowded_m])
                 yield open_m[crowded_m], _multiplied_exactly(crowd, shape.train, progress)
-            # The sample promised some test rows more than there is: once more, without a floor.
-            open_m = open_m[(lists.num_collected < ranking.length) & ~lists.is_crowded]
+            # The sample promised the others more than there is: once more, without a floor.
+            open_m = np.delete(open_m, np.concatenate([complete_m, crowded_m]))
             floor_m = np.full(len(open_m), -np.inf, dtype=np.float32)
 
 
 def _sampled_floors(ranking: Ranking, step: int) -> npt.NDArray[np.float32]:
-    """(m,) keys that somewhat more than K rows are likely to reach, from a part of the rows; no result depends on it."""
+    """(m,) keys that somewhat more than K rows are likely to reach, judged by a part of the rows; changes no result."""
     none = np.full(len(ranking.test), -np.inf, dtype=np.float32)
     num_sampled = min(step, ranking.num_rows // _SAMPLED_SHARE)
     expected = ranking.length * num_sampled / ranking.num_rows
@@ -156,13 +153,22 @@ def _sampled_floors(ranking: Ranking, step: int) -> npt.NDArray[np.float32]:
 def _collect(ranking: Ranking, lists: "Shortlists", step: int, progress: Callable[[int], None]) -> None:
     """One pass over the train rows."""
     test_mD = as_tensor(ranking.test, ranking.device) * ranking.sign
-    buffer = torch.empty(len(test_mD) * min(step, ranking.num_rows), device=ranking.device)
-    for span, train_BD in ranking.train_blocks(step):
+    buffers = threading.local()
+
+    def find(span: slice) -> tuple[slice, Cells, Tensor]:
+        train_BD = as_tensor(ranking.train_rows(span), ranking.device)
+        buffer = getattr(buffers, "keys", None)
+        if buffer is None or len(buffer) < len(test_mD) * len(train_BD):
+            buffer = buffers.keys = torch.empty(len(test_mD) * len(train_BD), device=ranking.device)
         keys_mB = buffer[: len(test_mD) * len(train_BD)].view(len(test_mD), len(train_BD))
         torch.mm(test_mD, train_BD.T, out=keys_mB)
+        # Floors may rise meanwhile: then some cells more than needed are found.
         cells = FoldedKeys(keys_mB).cells_at_least(torch.from_numpy(lists.floor_m).to(ranking.device))
-        key_k = keys_mB[cells.p, cells.q].cpu().numpy()
-        lists.add(cells.p.cpu().numpy(), ranking.rows_at(cells.q.cpu().numpy() + span.start), key_k)
+        return span, cells, keys_mB[cells.p, cells.q]
+
+    for span, cells, key_k in in_order(find, spans(ranking.num_rows, step), num_workers(ranking.device)):
+        rows_k = ranking.rows_at(cells.q.cpu().numpy() + span.start)
+        lists.add(cells.p.cpu().numpy(), rows_k, key_k.cpu().numpy())
         progress(span.stop - span.start)
 
 
@@ -198,13 +204,16 @@ class Shortlists:
         self._row_mW[tests_k, place_k] = rows_k
         self.num_collected += added_m
 
-    def best_first(self, tests_m: npt.NDArray[np.int64]) -> ScreenedRows:
-        """Lists of test rows with at least K: whatever can be among the best K."""
-        key_mW, row_mW = _sorted_by_key(self._key_mW[tests_m], self._row_mW[tests_m])
-        floor_m = np.maximum(key_mW[:, self._length - 1] - self._margin, self.floor_m[tests_m])
+    def best_first(self) -> tuple[npt.NDArray[np.int64], ScreenedRows]:
+        """Test rows whose list has all rows that can be among their best K, and these lists."""
+        key_mW, row_mW = _sorted_by_key(self._key_mW, self._row_mW)
+        floor_m = key_mW[:, self._length - 1] - self._margin
+        # -inf: fewer than K were collected. A floor that lies higher has kept out what can be among the best K.
+        complete_m = np.flatnonzero((floor_m > -np.inf) & (floor_m >= self.floor_m))
+        key_mW, row_mW, floor_m = key_mW[complete_m], row_mW[complete_m], floor_m[complete_m]
         key_mW[key_mW < floor_m[:, None]] = -np.inf
-        width = int((key_mW > -np.inf).sum(axis=1).max())
-        return ScreenedRows(row_mW[:, :width], key_mW[:, :width], floor_m)
+        width = int((key_mW > -np.inf).sum(axis=1).max(initial=0))
+        return complete_m, ScreenedRows(row_mW[:, :width], key_mW[:, :width])
 
     def _cut_down(
         self,
@@ -245,9 +254,7 @@ def _in_exact_order(ranking: Ranking, screened: ScreenedRows) -> RankedRows:
     listed_mW = screened.keys > -np.inf
     key_mW = np.full(listed_mW.shape, -np.inf)
     tests_k, rows_k = np.nonzero(listed_mW)[0], screened.rows[listed_mW]
-    key_mW[listed_mW] = ranking.sign * similarities_of_pairs(
-        ranking.train, rows_k, ranking.test, tests_k, ranking.device
-    )
+    key_mW[listed_mW] = ranking.sign * similarities_of_pairs(ranking.train, rows_k, ranking.test, tests_k)
     by_key_mK = np.lexsort((screened.rows, -key_mW), axis=1)[:, : ranking.length]
     return RankedRows(
         np.take_along_axis(screened.rows, by_key_mK, axis=1), np.take_along_axis(key_mW, by_key_mK, axis=1)
@@ -256,11 +263,12 @@ def _in_exact_order(ranking: Ranking, screened: ScreenedRows) -> RankedRows:
 
 def _multiplied_exactly(ranking: Ranking, step: int, progress: Callable[[int], None]) -> RankedRows:
     """The best K by the exact products of all pairs."""
-    test = unit_rows(as_tensor(ranking.test, ranking.device))
+    test = unit_rows(ranking.test)
     keys_mK = np.empty((len(ranking.test), 0))
     rows_mK = np.empty((len(ranking.test), 0), dtype=np.int64)
-    for span, train_BD in ranking.train_blocks(step):
-        keys_mB = ranking.sign * block_similarities(test, unit_rows(train_BD)).cpu().numpy()
+    for span in spans(ranking.num_rows, step):
+        train = unit_rows(ranking.train_rows(span))
+        keys_mB = ranking.sign * block_similarities(test, train, ranking.device).cpu().numpy()
         rows_B = ranking.rows_at(np.arange(span.start, span.stop))
         keys_mK, rows_mK = _keep_best(keys_mK, rows_mK, keys_mB, rows_B, ranking.length)
         progress(0)

@@ -7,6 +7,7 @@ always names files that are complete.
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -20,6 +21,8 @@ import fsspec
 from nearfirst.contracts.problems import CorruptArtifact, NotFound
 
 _CHUNK_BYTES = 2**20
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class Store:
     """Artifacts below one fsspec URL; a plain path is a local folder.
 
     Remote objects are copied once to `cache`, by digest; local ones are read in place. What is read is verified
-    against its digest.
+    against its digest. Damaged bytes are remembered: their artifact counts as lost until they are stored again.
     """
 
     def __init__(self, url: str, cache: Path) -> None:
@@ -54,11 +57,11 @@ class Store:
         digest = sha256_file(path)
         stored = StoredFile(digest, path.stat().st_size)
         target = self._object(digest)
-        if self._fs.exists(target) and (not self._is_local or sha256_file(Path(target)) == digest):
-            return stored
         if self._is_local:
-            _copy_atomically(path, Path(target))
-        else:
+            if not self._fs.exists(target) or sha256_file(Path(target)) != digest:
+                _copy_atomically(path, Path(target))
+            _damage_note(Path(target)).unlink(missing_ok=True)
+        elif not self._fs.exists(target):
             self._fs.put_file(str(path), target)  # object stores show an object only when it is complete
         return stored
 
@@ -81,12 +84,15 @@ class Store:
         return {name: StoredFile(**entry) for name, entry in manifest["files"].items()}
 
     def has_artifact(self, artifact: str) -> bool:
-        """Whether the manifest and every file of an artifact are there; the files' bytes are not looked at."""
+        """Whether the manifest and every file of an artifact are there, and no reader has found a file damaged.
+
+        The files' bytes are not looked at: they may be large.
+        """
         try:
             files = self.files(artifact)
         except (NotFound, CorruptArtifact):
             return False
-        return all(self._fs.exists(self._object(file.digest)) for file in files.values())
+        return all(self._has_object(file.digest) for file in files.values())
 
     def artifact_file(self, artifact: str, name: str, *, verify: bool = True) -> Path:
         """A local path with one file of an artifact. Don't write to it.
@@ -118,8 +124,23 @@ class Store:
             raise NotFound(f"the store has no object {digest}")
         path = Path(source) if self._is_local else self._cached(digest, source)
         if verify and (found := sha256_file(path)) != digest:
+            self._remember_damage(path)
             raise CorruptArtifact(f"the stored object {digest} has the digest {found}: its bytes were changed")
         return path
+
+    def _remember_damage(self, path: Path) -> None:
+        """Note that a local object is damaged; remove a damaged copy of a remote one, to be fetched again."""
+        try:
+            if self._is_local:
+                _damage_note(path).touch()
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as error:  # a folder that can't be written: the reader hears of the damage all the same
+            log.warning("can't note that %s is damaged: %s", path, error)
+
+    def _has_object(self, digest: str) -> bool:
+        target = self._object(digest)
+        return bool(self._fs.exists(target)) and not (self._is_local and _damage_note(Path(target)).exists())
 
     def _cached(self, digest: str, source: str) -> Path:
         path = self._cache / digest.removeprefix("sha256:")
@@ -133,6 +154,11 @@ class Store:
     def _object(self, digest: str) -> str:
         name = digest.removeprefix("sha256:")
         return f"{self._root}/objects/{name[:2]}/{name}"
+
+
+def _damage_note(target: Path) -> Path:
+    """An empty file beside an object whose bytes were found to be changed."""
+    return target.with_name(f"{target.name}.damaged")
 
 
 def _copy_atomically(source: Path, target: Path) -> None:

@@ -130,9 +130,17 @@ async def _on_unstorable_value(_request: Request, error: Exception) -> Response:
 
 async def _on_http_exception(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if isinstance(reason := error.__cause__, UnicodeDecodeError | RecursionError):  # FastAPI says no more than 400
+        return problem_response(InvalidInput(f"the body can't be read as JSON in UTF-8: {_unreadable(reason)}"))
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
     problem = Problem(title=str(error.detail), status=error.status_code, code=code, detail=str(error.detail))
     return ProblemResponse(problem.model_dump(mode="json"), status_code=error.status_code, headers=error.headers)
+
+
+def _unreadable(reason: UnicodeDecodeError | RecursionError) -> str:
+    if isinstance(reason, RecursionError):
+        return "its lists or objects are nested too deeply"
+    return f"byte {reason.start} is 0x{reason.object[reason.start]:02x}, {reason.reason}"
 
 
 async def _on_exception(_request: Request, error: Exception) -> Response:

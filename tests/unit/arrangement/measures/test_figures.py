@@ -4,6 +4,7 @@ import io
 import struct
 import subprocess
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from xml.etree import ElementTree
@@ -139,3 +140,15 @@ def test_the_table_gives_the_mean_distance_of_each_tenth(make_order, num_train):
     text = printed(measure_order(order).report)
     for tenth in tenths:
         assert f"{tenth.mean():.4f}" in text
+
+
+def test_names_in_scripts_that_the_typeface_lacks_are_drawn_without_a_warning_and_no_wider(make_order):
+    order = make_order(0)
+    tasks = [f"日本語の作業{number}の長い名前と説明と目的" for number in range(4)]
+    order = replace(order, train=replace(order.train, tasks=[tasks[i % 4] for i in range(len(order.train.tasks))]))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        text = svg_text(draw_report(*measure_order(order), format="svg"))
+    assert [str(warning.message) for warning in told] == []
+    assert "日本語の作業0の…" in text
+    assert tasks[0] not in text

@@ -1,10 +1,12 @@
 """How the figures of arrangements look: one typeface, quiet axes, colours that colour-blind readers can tell apart."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from threading import Lock
 from typing import TYPE_CHECKING, Literal, TypeAlias
+from unicodedata import east_asian_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,6 +39,7 @@ def figure_style() -> Iterator[None]:
 
     with (
         _SETTINGS_LOCK,
+        warnings.catch_warnings(),
         mpl.rc_context(
             {
                 "text.parse_math": False,  # task names may have dollar signs
@@ -61,6 +64,8 @@ def figure_style() -> Iterator[None]:
             }
         ),
     ):
+        # A task's name in a script that the typeface lacks is drawn as boxes, which the figure shows well enough.
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font", category=UserWarning)
         yield
 
 
@@ -103,13 +108,24 @@ def with_thousands(value: float, _: object = None) -> str:
 
 
 def shortened(name: str, length: int) -> str:
-    """A name on one line, of at most `length` characters, its middle left out.
+    """A name on one line, its middle left out: at most `length` characters, of which wide ones (Chinese) count twice.
 
     >>> shortened("adversarial_qa_dbert_answer", 12)
     'advers…nswer'
+    >>> shortened("日本語のタスク", 8)
+    '日本…ク'
     """
     name = " ".join(name.split())
-    if len(name) <= length:
+    if _width(name) <= length:
         return name
-    head = length // 2
-    return f"{name[:head]}…{name[head + 1 - length :]}"
+    head, tail = name[: length // 2], name[length // 2 + 1 - length :]
+    while _width(head) > length // 2:
+        head = head[:-1]
+    while _width(tail) > length - length // 2 - 1:
+        tail = tail[1:]
+    return f"{head}…{tail}"
+
+
+def _width(text: str) -> int:
+    """Columns that a text takes."""
+    return sum(2 if east_asian_width(character) in "WF" else 1 for character in text)

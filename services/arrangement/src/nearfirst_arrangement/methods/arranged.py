@@ -68,7 +68,10 @@ class Pool:
     def aggregates(
         self, rows: npt.NDArray[np.int64] | None = None, *, similarity: Similarity = Similarity.COSINE
     ) -> DistanceAggregates:
-        """Distances of some train rows (all: None) to the test set; the precomputed ones where they are the same."""
+        """Distances of some train rows (all: None) to the test set; the precomputed ones where they are the same.
+
+        No method asks for the maximum: it is NaN unless precomputed.
+        """
         known = self.precomputed.aggregates
         if known is not None and self.precomputed.similarity is similarity:
             return known if rows is None else aggregates_of_rows(known, rows)
@@ -78,6 +81,7 @@ class Pool:
             test_MD,
             rows=rows,
             similarity=similarity,
+            with_maximum=False,
             memory_budget_bytes=self.memory_budget_bytes,
             progress=self.progress,
         )

@@ -14,7 +14,6 @@ from nearfirst.contracts.arrangements import Fidelity
 from nearfirst.similarity.embeddings import distinct_rows
 from nearfirst.similarity.pairs import similarities_of_pairs
 from nearfirst.similarity.remaining import CandidateLists
-from nearfirst.similarity.screening import default_device
 from nearfirst_arrangement.methods.arranged import Pool, nearest_similarity
 
 
@@ -161,9 +160,7 @@ def _similarity_to_taker(
     train_ND, test_MD = pool.embeddings()
     tests_m = distinct_rows(test_MD).first
     taken_mR = np.array([each.taken[tests_m] for each in found]).T
-    key_mR = similarities_of_pairs(
-        train_ND, taken_mR.ravel(), test_MD, np.repeat(tests_m, len(found)), default_device()
-    )
+    key_mR = similarities_of_pairs(train_ND, taken_mR.ravel(), test_MD, np.repeat(tests_m, len(found)))
     if farthest:
         key_mR = -key_mR
     place_N = np.empty(len(train_ND), dtype=np.int64)
