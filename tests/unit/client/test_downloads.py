@@ -71,7 +71,7 @@ def test_an_export_that_is_not_what_its_manifest_says_is_not_kept(serve, tmp_pat
     app, state = export_app
     state["content"] = b"something else"
     with Client(serve(app)) as client, pytest.raises(UnexpectedAnswer, match="the server's manifest says"):
-        client.download_export("arr_1", tmp_path / "mine.jsonl", ExportFormat.ALPACA)
+        client.download_export("arr_1", tmp_path / "mine.jsonl", "alpaca")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -112,6 +112,11 @@ def test_a_figure_of_another_format_is_refused_before_anything_is_sent(refused_u
         for download in (client.report_figure, client.curve_figure):
             with pytest.raises(InvalidInput, match=r"\.svg or \.png"):
                 download("arr_1", tmp_path / name)
+
+
+def test_an_unknown_layout_is_refused_before_anything_is_sent(refused_url, tmp_path):
+    with Client(refused_url) as client, pytest.raises(InvalidInput, match="format: got 'csv', wanted one of messages"):
+        client.download_export("arr_1", tmp_path / "mine.jsonl", "csv")
 
 
 def test_a_figure_whose_connection_breaks_leaves_no_file(tmp_path):

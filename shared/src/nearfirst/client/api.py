@@ -139,7 +139,7 @@ class Client:
         self._transport.download(f"/arrangements/{arrangement_id}/order", path, {"format": _file_type(path)})
 
     def download_export(
-        self, arrangement_id: str, path: Path | str, format: ExportFormat = ExportFormat.MESSAGES
+        self, arrangement_id: str, path: Path | str, format: ExportFormat | str = ExportFormat.MESSAGES
     ) -> ExportManifest:
         """Write a finished arrangement's rows to `path`, in their order and in a layout that other trainers read.
 
@@ -148,17 +148,18 @@ class Client:
         Args:
             arrangement_id: the arrangement.
             path: Parquet when its name ends in .parquet, else JSONL. It appears only once it is complete.
-            format: the layout.
+            format: the layout, or its name.
 
         Returns:
             The manifest.
 
         Raises:
+            InvalidInput: no layout has this name.
             UnexpectedAnswer: what came doesn't have the digest in the server's manifest; it is removed again.
         """
         path = Path(path)
         place = f"/arrangements/{arrangement_id}/export"
-        query = {"format": format.value, "file_type": _file_type(path)}
+        query = {"format": _export_format(format).value, "file_type": _file_type(path)}
         manifest_path(path).unlink(missing_ok=True)
         digest = self._transport.download(place, path, query, read_timeout_s=EXPORT_TIMEOUT_S)
         manifest = self._transport.get(ExportManifest, f"{place}/manifest", query)
@@ -291,6 +292,13 @@ class Client:
 def is_train_job(run_id: str) -> bool:
     """Whether an id is a training job's."""
     return run_id.startswith("job_")
+
+
+def _export_format(name: str) -> ExportFormat:
+    try:
+        return ExportFormat(name)
+    except ValueError as error:
+        raise InvalidInput(f"format: got {name!r}, wanted one of {', '.join(ExportFormat)}") from error
 
 
 def _file_type(path: Path) -> str:

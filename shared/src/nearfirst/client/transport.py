@@ -108,6 +108,8 @@ class Transport:
             body: sent as JSON, without the fields that nobody set.
             idempotency_key: None: a new one.
         """
+        if idempotency_key is not None and not (idempotency_key.isascii() and idempotency_key.isprintable()):
+            raise InvalidInput(f"idempotency_key: got {idempotency_key!r}, wanted printable ASCII, as headers take")
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex, "Content-Type": "application/json"}
         content = body.model_dump_json(exclude_unset=True).encode()
         response = self._send("POST", path, is_repeatable=True, headers=headers, content=content)
