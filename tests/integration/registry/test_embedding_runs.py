@@ -9,7 +9,7 @@ import pytest
 from nearfirst.contracts.arrangements import Representation
 from nearfirst.contracts.datasets import Dataset
 from nearfirst.contracts.embeddings import EmbeddingShardSpec
-from nearfirst.contracts.problems import InvalidInput, PathNotAllowed, Problem
+from nearfirst.contracts.problems import CorruptArtifact, InvalidInput, PathNotAllowed, Problem
 from nearfirst.contracts.runs import RunKind, RunState
 from nearfirst.registry import records, runs, sweep
 from nearfirst.registry.database import Database
@@ -164,6 +164,20 @@ def test_lost_vectors_are_merged_again_and_only_lost_shards_are_embedded_again(
     lose(store, row.id)
     assert ask().state == "queued"
     assert states(database, first, second, third) == ["succeeded", "queued", "succeeded"]
+
+
+def test_vectors_that_a_reader_found_damaged_are_made_again(database: Database, store: Store, ask: Ask) -> None:
+    row = ask()
+    for run_id in (*(shard.id for shard in shards_of(database, row.id)), row.id):
+        artifact = succeed(database, store, run_id)
+    file = store.artifact_file(artifact, "made-by")
+    file.write_bytes(b"damaged")
+    with pytest.raises(CorruptArtifact):
+        store.artifact_file(artifact, "made-by")
+    assert ask().state == "queued"
+    assert succeed(database, store, row.id) == artifact
+    assert store.artifact_file(artifact, "made-by").read_text() == row.id
+    assert ask().state == "succeeded"
 
 
 def test_progress_of_a_waiting_run_is_that_of_its_shards(database: Database, store: Store, ask: Ask) -> None:

@@ -227,6 +227,12 @@ def test_each_submission_has_a_key_of_its_own_unless_one_is_given(serve):
     assert bodies == [SPEC] * 3
 
 
+@pytest.mark.parametrize("key", ["schlüssel", "two\nlines"])
+def test_a_key_that_no_header_can_carry_is_refused_before_anything_is_sent(refused_url, key):
+    with Client(refused_url) as client, pytest.raises(InvalidInput, match=r"idempotency_key: got .*printable ASCII"):
+        client.arrange(SPEC, key)
+
+
 def test_a_submission_whose_connection_breaks_is_sent_again_under_the_same_key():
     requests = []
     answer = b'{"id": "arr_1", "state": "queued"}'

@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from nearfirst.client.errors import ApiError, ServerUnreachable, UnexpectedAnswer
 from nearfirst.contracts.base import Contract
-from nearfirst.contracts.problems import Problem
+from nearfirst.contracts.problems import InvalidInput, Problem
 from nearfirst.data.writing import whole_file
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -107,6 +107,9 @@ class Transport:
             path: of the request.
             body: sent as JSON, without the fields that nobody set.
             idempotency_key: None: a new one.
+
+        Raises:
+            InvalidInput: a key that no header can carry.
         """
         if idempotency_key is not None and not (idempotency_key.isascii() and idempotency_key.isprintable()):
             raise InvalidInput(f"idempotency_key: got {idempotency_key!r}, wanted printable ASCII, as headers take")
