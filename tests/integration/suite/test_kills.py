@@ -86,7 +86,9 @@ def test_training_survives_the_kill_of_its_worker_and_leaves_no_process_behind(
     datasets = {split: suite.upload(path)["id"] for split, path in data_files.items()}
     for service in ("arrangement", "training"):
         suite.start_worker(service)
-    arrangement = suite.post("/arrangements", arrangement_body(datasets, method="random", order=None))
+    arrangement = suite.post(
+        "/arrangements", arrangement_body(datasets, method="random", order=None, representation=None)
+    )
     body = train_body(arrangement, datasets["test"], suite.home, epochs=12, checkpoint={"state_every": 5})
     run_id = suite.post("/train-jobs", body)
     suite.wait_for_metric(run_id, "train_loss", step=12)
@@ -165,7 +167,9 @@ def test_messages_lost_in_a_flush_of_redis_are_sent_again(
 ) -> None:
     datasets = {split: suite.upload(path)["id"] for split, path in data_files.items()}
     run_ids = [
-        suite.post("/arrangements", arrangement_body(datasets, method="random", order=None, seed=seed))
+        suite.post(
+            "/arrangements", arrangement_body(datasets, method="random", order=None, representation=None, seed=seed)
+        )
         for seed in range(3)
     ]
     redis_server.flush()

@@ -167,7 +167,7 @@ def test_a_train_job_may_be_submitted_before_its_arrangement_has_finished(
 def test_the_same_key_answers_with_the_same_id_and_another_body_with_409(
     suite: RunningSuite, datasets: dict[str, str]
 ) -> None:
-    body = arrangement_body(datasets, method="random", order=None, seed=5)
+    body = arrangement_body(datasets, method="random", order=None, representation=None, seed=5)
     first = suite.post("/arrangements", body, key="once")
     assert suite.post("/arrangements", body, key="once") == first
     other = suite.client.post("/arrangements", json={**body, "seed": 6}, headers={"Idempotency-Key": "once"})
@@ -193,7 +193,9 @@ def test_a_get_right_after_each_202_finds_the_run(suite: RunningSuite, datasets:
     def submit(seed: int) -> None:
         try:
             for number in range(5):
-                body = arrangement_body(datasets, method="random", order=None, seed=100 * seed + number)
+                body = arrangement_body(
+                    datasets, method="random", order=None, representation=None, seed=100 * seed + number
+                )
                 suite.post("/arrangements", body)
         except Exception as error:  # noqa: BLE001
             failures.append(error)
@@ -241,7 +243,9 @@ def test_task_filters_keep_the_rows_of_these_tasks(suite: RunningSuite, datasets
 
 
 def test_a_tampered_order_fails_training_and_names_the_step(suite: RunningSuite, datasets: dict[str, str]) -> None:
-    run_id = suite.post("/arrangements", arrangement_body(datasets, method="random", order=None, seed=77))
+    run_id = suite.post(
+        "/arrangements", arrangement_body(datasets, method="random", order=None, representation=None, seed=77)
+    )
     assert suite.wait(f"/arrangements/{run_id}")["state"] == "succeeded"
     original = suite.client.get(f"/arrangements/{run_id}/order").content
     stored = next(
