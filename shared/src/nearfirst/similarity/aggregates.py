@@ -17,12 +17,10 @@ from nearfirst.similarity.blocks import DEFAULT_MEMORY_BUDGET_BYTES, BlockShape,
 from nearfirst.similarity.centroid import Centroid
 from nearfirst.similarity.embeddings import check_same_dimensions, distinct_rows
 from nearfirst.similarity.exact import SIMILARITY_QUANTUM, round_to_quantum
-from nearfirst.similarity.pairs import UnitRows, block_similarities, pair_similarities, split, unit_rows
+from nearfirst.similarity.nearest import Best, best_of_cells
+from nearfirst.similarity.pairs import UnitRows, block_similarities, split, unit_rows
 from nearfirst.similarity.screening import FoldedKeys, as_tensor, default_device, error_bound, full_precision
 from nearfirst.similarity.workers import in_order, num_workers
-
-_CROWD = 16
-"""A row with more test rows than this within the bound is multiplied with all of them exactly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,23 +125,15 @@ class _Extremes:
         self.lowest_n = np.full(length, np.inf)
         self.nearest_test_n = np.zeros(length, dtype=np.int64)
 
-    def add_highest(self, span: slice, highest: "_Best", tests_C: npt.NDArray[np.int64]) -> None:
+    def add_highest(self, span: slice, highest: Best, tests_C: npt.NDArray[np.int64]) -> None:
         """Take in a block; `tests_C` are the test rows of its columns, higher than those of earlier blocks."""
         nearer_B = highest.similarity > self.highest_n[span]
         self.highest_n[span][nearer_B] = highest.similarity[nearer_B]
         self.nearest_test_n[span][nearer_B] = tests_C[highest.column[nearer_B]]
 
-    def add_lowest(self, span: slice, lowest: "_Best") -> None:
+    def add_lowest(self, span: slice, lowest: Best) -> None:
         """Take in a block."""
         np.minimum(self.lowest_n[span], lowest.similarity, out=self.lowest_n[span])
-
-
-@dataclass(frozen=True, slots=True)
-class _Best:
-    """Of each row of a block, (B,): the best similarity and the first column that has it."""
-
-    similarity: npt.NDArray[np.float64]
-    column: npt.NDArray[np.int64]
 
 
 class _CosineBlocks:
@@ -214,34 +204,12 @@ def _measure_cosine(work: _Work, progress: ProgressCallback, *, with_maximum: bo
     return DistanceAggregates(-found.highest_n + 0.0, -mean_n + 0.0, maximum_n, found.nearest_test_n)
 
 
-def _best_columns(keys_BC: Tensor, sign: float, left: UnitRows, right: UnitRows) -> _Best:
+def _best_columns(keys_BC: Tensor, sign: float, left: UnitRows, right: UnitRows) -> Best:
     """Each row's highest similarity times `sign` and its first column; `keys_BC` are float32 products times `sign`."""
     folded = FoldedKeys(keys_BC)
     cells = folded.cells_at_least(folded.row_maxima() - 2 * error_bound(left.fixed.shape[1]))
     rows_k, columns_k = cells.p.cpu().numpy(), cells.q.cpu().numpy()
-    num_B = np.bincount(rows_k, minlength=len(keys_BC))
-    crowd_b = np.flatnonzero(num_B > _CROWD)
-    if len(crowd_b):
-        best_b = block_similarities(left.take(crowd_b), right, keys_BC.device).mul_(sign).max(1)
-        alone_k = num_B[rows_k] <= _CROWD
-        rows_k = np.concatenate([rows_k[alone_k], crowd_b])
-        columns_k = np.concatenate([columns_k[alone_k], best_b.indices.cpu().numpy()])
-    key_k = sign * pair_similarities(left, rows_k, right, columns_k)
-    best = _first_best(rows_k, columns_k, key_k, len(keys_BC))
-    return _Best(sign * best.similarity, best.column)
-
-
-def _first_best(
-    rows_k: npt.NDArray[np.int64], columns_k: npt.NDArray[np.int64], key_k: npt.NDArray[np.float64], num_rows: int
-) -> _Best:
-    """The highest key of each row and the lowest of its columns that have it; every row occurs."""
-    best = _Best(np.empty(num_rows), np.empty(num_rows, dtype=np.int64))
-    best.similarity[rows_k], best.column[rows_k] = key_k, columns_k
-    several = np.flatnonzero(np.bincount(rows_k, minlength=num_rows)[rows_k] > 1)
-    by_row = several[np.lexsort((columns_k[several], -key_k[several], rows_k[several]))]
-    rows_b, first_b = np.unique(rows_k[by_row], return_index=True)
-    best.similarity[rows_b], best.column[rows_b] = key_k[by_row][first_b], columns_k[by_row][first_b]
-    return best
+    return best_of_cells(rows_k, columns_k, sign, left, right, keys_BC.device)
 
 
 def _measure_euclidean(work: _Work, progress: ProgressCallback) -> DistanceAggregates:
@@ -254,7 +222,7 @@ def _measure_euclidean(work: _Work, progress: ProgressCallback) -> DistanceAggre
 
         def measure(span: slice, right: UnitRows = right, tests_C: npt.NDArray[np.int64] = tests_C) -> int:
             sim_BC = block_similarities(unit_rows(work.train_rows(span)), right, work.device)
-            highest, lowest = (_Best(*(each.cpu().numpy() for each in best)) for best in (sim_BC.max(1), sim_BC.min(1)))
+            highest, lowest = (Best(*(each.cpu().numpy() for each in best)) for best in (sim_BC.max(1), sim_BC.min(1)))
             found.add_highest(span, highest, tests_C)
             found.add_lowest(span, lowest)
             quanta_BC = _euclidean(sim_BC.cpu().numpy()) / SIMILARITY_QUANTUM

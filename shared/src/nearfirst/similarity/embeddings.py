@@ -98,12 +98,13 @@ def _real_matrix(embeddings: npt.ArrayLike, name: str) -> npt.NDArray[np.float32
 
 def _checked_norms(block_BD: npt.NDArray[np.float32], first_row: int, name: str) -> npt.NDArray[np.float32]:
     """Norms of some rows, (B,) float32; refuses rows that have no direction."""
-    finite_B = np.isfinite(block_BD).all(axis=1)
-    if not finite_B.all():
-        row = first_row + int(np.argmin(finite_B))
-        raise InvalidEmbeddings(f"{name}: row {row} has NaN or infinity, wanted finite numbers")
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         norms_B: npt.NDArray[np.float32] = np.linalg.norm(block_BD, axis=1)
+    if not np.isfinite(norms_B).all():
+        finite_B = np.isfinite(block_BD).all(axis=1)
+        if not finite_B.all():
+            row = first_row + int(np.argmin(finite_B))
+            raise InvalidEmbeddings(f"{name}: row {row} has NaN or infinity, wanted finite numbers")
     usable_B = np.isfinite(norms_B) & (norms_B > 0)
     if not usable_B.all():
         row = first_row + int(np.argmin(usable_B))

@@ -15,8 +15,9 @@ import numpy.typing as npt
 import torch
 
 from nearfirst.contracts.progress import ProgressCallback, ignore_progress
-from nearfirst.similarity.blocks import DEFAULT_MEMORY_BUDGET_BYTES, block_shape
+from nearfirst.similarity.blocks import DEFAULT_MEMORY_BUDGET_BYTES, BlockShape, block_shape
 from nearfirst.similarity.candidates import CandidateBlock, RowsRead, default_list_length
+from nearfirst.similarity.deep_lists import NearestTests, deep_list_length, deep_lists
 from nearfirst.similarity.embeddings import check_same_dimensions, distinct_rows
 from nearfirst.similarity.exact import check_dimensions
 from nearfirst.similarity.pairs import similarities_of_pairs
@@ -38,6 +39,7 @@ class CandidateLists:
         test_MD: (M, D) float32 unit rows.
         farthest: rank by ascending similarity instead of descending.
         num_wanted: about how many rows will be removed in all; makes the lists shorter. None: all. Changes no result.
+        with_nearest: find every train row's nearest test row on the way, for `nearest`; not where farthest are ranked.
         initial: the test rows' candidates among all train rows, if somebody has found them: saves the first filling.
         memory_budget_bytes: what lists and blocks may take beside the embeddings; gives K. Changes no result.
         progress: called now and then while lists are filled, with remaining rows read; it may raise to stop.
@@ -49,8 +51,10 @@ class CandidateLists:
         InvalidEmbeddings: train and test differ in D, or D is above `MAX_DIMENSIONS`.
 
     Notes:
-        Identical test rows share a list. A filling reads the remaining rows once and multiplies them with the test rows
-        whose lists are short (`shortlists.best_rows`). Memory: a list and what fills it, 52 M K bytes, and a block.
+        Identical test rows share a list. A filling reads the remaining rows once. To the last row, it gives all test
+        rows new lists (`deep_lists.py`): they run dry at about the same time. To a number of rows, or where that leaves
+        a list without use, it multiplies with the test rows whose lists are short (`shortlists.screened_rows`). Memory:
+        half of the budget for lists and what fills them, and blocks.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class CandidateLists:
         *,
         farthest: bool = False,
         num_wanted: int | None = None,
+        with_nearest: bool = False,
         initial: CandidateBlock | None = None,
         memory_budget_bytes: int = DEFAULT_MEMORY_BUDGET_BYTES,
         progress: ProgressCallback = ignore_progress,
@@ -71,6 +76,7 @@ class CandidateLists:
         self._train_ND = train_ND
         self._test_mD = test_MD[self._distinct.first]
         self._sign = -1.0 if farthest else 1.0
+        self._with_nearest = with_nearest and not farthest
         self._device = device or default_device()
         self._block_budget_bytes = memory_budget_bytes // 2 // num_workers(self._device)
         self._progress = progress
@@ -81,6 +87,10 @@ class CandidateLists:
         if num_wanted is not None:
             enough = max(_LEAST_LENGTH, _LISTS_PER_WANTED * -(-num_wanted // num_test))
             self._max_length = min(self._max_length, enough)
+        self._is_deep = num_wanted is None and self._device.type == "cpu"
+        self._deep_length = deep_list_length(num_test, memory_budget_bytes)
+        self.nearest: NearestTests | None = None
+        """Every train row's nearest test row, once somebody has asked for `best`; None where that took another way."""
         self._lists = _Lists(num_test, 2 * error_bound(train_ND.shape[1]))
         if initial is not None:
             chosen = self._distinct.first
@@ -103,8 +113,7 @@ class CandidateLists:
         self._lists.skip_removed(self._remaining_N)
         num_left_m = self._lists.num_left()
         if not num_left_m.all():
-            # Lists that are almost dry would ask for the same reading of the pool a few rounds later.
-            self._fill(np.flatnonzero(num_left_m <= self._max_length // 4))
+            self._fill()
         best_m = self._lists.first_rows()
         tests_k, places_k = self._lists.rivals(self._remaining_N)
         if len(tests_k):
@@ -125,24 +134,55 @@ class CandidateLists:
         lists.exact_mW[tests_k[new], places_k[new]] = key_k[new]
         return rows_k, key_k
 
-    def _fill(self, tests_m: npt.NDArray[np.int64]) -> None:
-        """Give some test rows new lists, from the rows that remain."""
-        all_remain = self._num_remaining == len(self._train_ND)
-        ranking = Ranking(
-            self._train_ND,
-            slice(0, len(self._train_ND)) if all_remain else np.flatnonzero(self._remaining_N),
-            self._num_remaining,
-            self._test_mD[tests_m],
-            length=min(self._max_length, self._num_remaining),
-            sign=self._sign,
-            device=self._device,
-        )
-        shape = block_shape(self._num_remaining, len(tests_m), self._train_ND.shape[1], self._block_budget_bytes)
+    def _fill(self) -> None:
+        """Give test rows whose lists are dry new ones, from the rows that remain."""
+        if self._is_deep:
+            self._fill_deep()
+        num_left_m = self._lists.num_left()
+        if num_left_m.all():
+            return
+        # Lists that are almost dry would ask for the same reading of the pool a few rounds later.
+        tests_m = np.flatnonzero(num_left_m <= (0 if self._is_deep else self._max_length // 4))
+        ranking = self._ranking(tests_m, self._max_length)
+        shape = self._block_shape(len(tests_m))
         reading = RowsRead(self._num_remaining * -(-len(tests_m) // shape.test), self._progress)
         with full_precision():
             for some_m, each in screened_rows(ranking, shape, reading.add):
                 length_m = np.full(len(some_m), ranking.length)
                 self._lists.put(tests_m[some_m], each, length_m)
+
+    def _fill_deep(self) -> None:
+        """Give all test rows new long lists, where one block can hold all of them."""
+        num_test = len(self._test_mD)
+        shape = self._block_shape(num_test)
+        if shape.test < num_test:
+            self._is_deep = False
+            return
+        is_first = self._with_nearest and self._num_remaining == len(self._train_ND)
+        ranking = self._ranking(np.arange(num_test), self._deep_length)
+        reading = RowsRead(self._num_remaining, self._progress)
+        with full_precision():
+            found = deep_lists(ranking, shape, reading.add, with_nearest=is_first)
+        self._lists.replace(found.lists, found.length)
+        if found.nearest is not None:
+            first_m = self._distinct.first
+            self.nearest = NearestTests(found.nearest.similarity, first_m[found.nearest.test])
+
+    def _ranking(self, tests_m: npt.NDArray[np.int64], length: int) -> Ranking:
+        """The remaining rows, to be ranked for some test rows."""
+        all_remain = self._num_remaining == len(self._train_ND)
+        return Ranking(
+            self._train_ND,
+            slice(0, len(self._train_ND)) if all_remain else np.flatnonzero(self._remaining_N),
+            self._num_remaining,
+            self._test_mD[tests_m],
+            length=min(length, self._num_remaining),
+            sign=self._sign,
+            device=self._device,
+        )
+
+    def _block_shape(self, num_test: int) -> BlockShape:
+        return block_shape(self._num_remaining, num_test, self._train_ND.shape[1], self._block_budget_bytes)
 
 
 class _Lists:
@@ -181,6 +221,14 @@ class _Lists:
         self._place_m[tests_m] = 0
         self._length_m[tests_m] = length_m
         self._is_ranked_m[tests_m] = isinstance(lists, RankedRows)
+
+    def replace(self, lists: ScreenedRows, length_m: npt.NDArray[np.int64]) -> None:
+        """New lists for all test rows, whose arrays are kept; otherwise as `put`."""
+        self.rows_mW, self._key_mW = lists
+        self.exact_mW = np.full(lists.rows.shape, np.nan)
+        self._place_m = np.zeros(len(length_m), dtype=np.int64)
+        self._length_m = length_m
+        self._is_ranked_m = np.zeros(len(length_m), dtype=np.bool_)
 
     def num_left(self) -> npt.NDArray[np.int64]:
         """(m,) entries from each list's place on, removed rows among them; 0: the list is dry."""

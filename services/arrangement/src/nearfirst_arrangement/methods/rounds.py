@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nearfirst.contracts.arrangements import Fidelity
+from nearfirst.similarity.deep_lists import NearestTests
 from nearfirst.similarity.embeddings import distinct_rows
 from nearfirst.similarity.pairs import similarities_of_pairs
 from nearfirst.similarity.remaining import CandidateLists
@@ -74,8 +75,8 @@ class ChosenRows:
         return len(np.unique(self.round))
 
 
-def rounds(pool: Pool, *, farthest: bool = False, num_wanted: int | None = None) -> Iterator[Round]:
-    """TMA's rounds, until the pool is empty; computed as they are asked for.
+class Rounds:
+    """TMA's rounds, computed as they are asked for.
 
     In each round every test row takes its nearest remaining train row (`farthest`: its farthest), the lower index on a
     tie; the round is the union. Equals the literal loop - argmin over the remaining rows of each test column - row for
@@ -84,34 +85,48 @@ def rounds(pool: Pool, *, farthest: bool = False, num_wanted: int | None = None)
     Args:
         pool: with embeddings.
         farthest: as above.
-        num_wanted: rows after which the caller will stop asking, for the progress; None: the whole pool.
+        num_wanted: rows after which the caller will stop asking; None: it may ask for the whole pool.
+        with_nearest: whether to find all rows' nearest test rows on the way, for `nearest`.
     """
-    train_ND, test_MD = pool.embeddings()
-    wanted = num_wanted or pool.num_train
-    num_chosen = 0
 
-    def report(done: int, total: int | None, unit: str) -> None:
-        if num_chosen == 0:
-            pool.progress(done, total, unit)
+    def __init__(
+        self, pool: Pool, *, farthest: bool = False, num_wanted: int | None = None, with_nearest: bool = False
+    ) -> None:
+        train_ND, test_MD = pool.embeddings()
+        self._pool = pool
+        self._wanted = num_wanted or pool.num_train
+        self._num_chosen = 0
+        self._lists = CandidateLists(
+            train_ND,
+            test_MD,
+            farthest=farthest,
+            num_wanted=num_wanted,
+            with_nearest=with_nearest,
+            initial=pool.precomputed.farthest if farthest else pool.precomputed.nearest,
+            memory_budget_bytes=pool.memory_budget_bytes,
+            progress=self._report,
+        )
+
+    def __iter__(self) -> Iterator[Round]:
+        """The rounds that are left, until the pool is empty."""
+        while self._lists.num_remaining:
+            taken_M = self._lists.best()
+            rows_r = np.unique(taken_M)
+            self._lists.remove(rows_r)
+            self._num_chosen += len(rows_r)
+            self._report(self._num_chosen, self._wanted, "rows chosen")
+            yield Round(rows_r, taken_M)
+
+    @property
+    def nearest(self) -> NearestTests | None:
+        """Every train row's nearest test row, where the first round found it on the way."""
+        return self._lists.nearest
+
+    def _report(self, done: int, total: int | None, unit: str) -> None:
+        if self._num_chosen == 0:
+            self._pool.progress(done, total, unit)
         else:
-            pool.progress(min(num_chosen, wanted), wanted, "rows chosen")
-
-    lists = CandidateLists(
-        train_ND,
-        test_MD,
-        farthest=farthest,
-        num_wanted=num_wanted,
-        initial=pool.precomputed.farthest if farthest else pool.precomputed.nearest,
-        memory_budget_bytes=pool.memory_budget_bytes,
-        progress=report,
-    )
-    while lists.num_remaining:
-        taken_M = lists.best()
-        rows_r = np.unique(taken_M)
-        lists.remove(rows_r)
-        num_chosen += len(rows_r)
-        report(num_chosen, wanted, "rows chosen")
-        yield Round(rows_r, taken_M)
+            self._pool.progress(min(self._num_chosen, self._wanted), self._wanted, "rows chosen")
 
 
 def whole_rounds(pool: Pool, num_rows: int, *, farthest: bool = False, taken: ChosenRows | None = None) -> list[Round]:
@@ -121,7 +136,7 @@ def whole_rounds(pool: Pool, num_rows: int, *, farthest: bool = False, taken: Ch
         is_wanted_N[taken.rows] = False
     found: list[Round] = []
     num_found = 0
-    for each in rounds(pool, farthest=farthest, num_wanted=num_rows):
+    for each in Rounds(pool, farthest=farthest, num_wanted=num_rows):
         found.append(each)
         num_found += int(is_wanted_N[each.rows].sum())
         if num_found >= num_rows:
@@ -129,8 +144,21 @@ def whole_rounds(pool: Pool, num_rows: int, *, farthest: bool = False, taken: Ch
     return found
 
 
+def whole_pool(pool: Pool, fidelity: Fidelity) -> ChosenRows:
+    """All rows, in the order of the nearest rounds; as `in_order` of all of them."""
+    each_round = Rounds(pool, with_nearest=pool.precomputed.aggregates is None)
+    found = list(each_round)
+    return in_order(pool, found, fidelity, nearest=each_round.nearest)
+
+
 def in_order(
-    pool: Pool, found: list[Round], fidelity: Fidelity, *, farthest: bool = False, first_round: int = 0
+    pool: Pool,
+    found: list[Round],
+    fidelity: Fidelity,
+    *,
+    farthest: bool = False,
+    first_round: int = 0,
+    nearest: NearestTests | None = None,
 ) -> ChosenRows:
     """Rounds one after the other.
 
@@ -141,30 +169,46 @@ def in_order(
             row is nearest, lower index on a tie (in farthest rounds too).
         farthest: whether test rows took their farthest rows.
         first_round: the number of the first.
+        nearest: of all train rows, where somebody has found it.
     """
     rows_n = np.concatenate([each.rows for each in found])
     round_n = np.repeat(np.arange(first_round, first_round + len(found)), [len(each.rows) for each in found])
-    similarity_n = _similarity_to_taker(pool, found, rows_n, farthest=farthest)
-    aggregates = pool.aggregates(rows_n)
-    nearest_n = nearest_similarity(aggregates)
-    chosen = ChosenRows(rows_n, round_n.astype(np.int32), similarity_n, aggregates.nearest_test, nearest_n)
+    if nearest is None:
+        aggregates = pool.aggregates(rows_n)
+        nearest_n = NearestTests(nearest_similarity(aggregates), aggregates.nearest_test)
+    else:
+        nearest_n = NearestTests(np.clip(nearest.similarity[rows_n], -1.0, 1.0) + 0.0, nearest.test[rows_n])
+    similarity_n = _similarity_to_taker(pool, found, rows_n, nearest_n, farthest=farthest)
+    chosen = ChosenRows(rows_n, round_n.astype(np.int32), similarity_n, nearest_n.test, nearest_n.similarity)
     if fidelity is Fidelity.PAPER:
         return chosen
-    return chosen.take(np.lexsort((rows_n, -nearest_n, round_n)))
+    return chosen.take(np.lexsort((rows_n, -nearest_n.similarity, round_n)))
 
 
 def _similarity_to_taker(
-    pool: Pool, found: list[Round], rows_n: npt.NDArray[np.int64], *, farthest: bool
+    pool: Pool, found: list[Round], rows_n: npt.NDArray[np.int64], nearest_n: NearestTests, *, farthest: bool
 ) -> npt.NDArray[np.float64]:
-    """(n,) similarity of each row to the test row that took it; of several the highest (farthest: lowest)."""
+    """(n,) similarity of each row to the test row that took it; of several the highest (farthest: lowest).
+
+    Of a row that its nearest test row took, the highest is known.
+    """
     train_ND, test_MD = pool.embeddings()
-    tests_m = distinct_rows(test_MD).first
-    taken_mR = np.array([each.taken[tests_m] for each in found]).T
-    key_mR = similarities_of_pairs(train_ND, taken_mR.ravel(), test_MD, np.repeat(tests_m, len(found)))
-    if farthest:
-        key_mR = -key_mR
+    distinct = distinct_rows(test_MD)
+    tests_m = distinct.first
     place_N = np.empty(len(train_ND), dtype=np.int64)
     place_N[rows_n] = np.arange(len(rows_n))
+    place_mR = place_N[np.array([each.taken[tests_m] for each in found]).T]
+    is_known_n = np.zeros(len(rows_n), dtype=np.bool_)
+    if not farthest:
+        is_nearest_mR = distinct.number[nearest_n.test][place_mR] == np.arange(len(tests_m))[:, None]
+        is_known_n[place_mR[is_nearest_mR]] = True
+    asked_m, asked_R = np.nonzero(~is_known_n[place_mR])
+    place_k = place_mR[asked_m, asked_R]
+    key_k = similarities_of_pairs(train_ND, rows_n[place_k], test_MD, tests_m[asked_m])
+    if farthest:
+        key_k = -key_k
     best_n = np.full(len(rows_n), -np.inf)
-    np.maximum.at(best_n, place_N[taken_mR.ravel()], key_mR)
-    return np.clip(-best_n if farthest else best_n, -1.0, 1.0) + 0.0
+    np.maximum.at(best_n, place_k, key_k)
+    similarity_n = np.clip(-best_n if farthest else best_n, -1.0, 1.0) + 0.0
+    similarity_n[is_known_n] = nearest_n.similarity[is_known_n]
+    return similarity_n

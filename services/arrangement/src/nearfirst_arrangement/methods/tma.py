@@ -11,7 +11,7 @@ from nearfirst.contracts.arrangements import ArrangementRules, Fidelity, Order
 from nearfirst.contracts.problems import InvalidInput
 from nearfirst.similarity.exact import SIMILARITY_QUANTUM
 from nearfirst_arrangement.methods.arranged import ArrangedOrder, Pool, seeded_permutation
-from nearfirst_arrangement.methods.rounds import ChosenRows, in_order, rounds, whole_rounds
+from nearfirst_arrangement.methods.rounds import ChosenRows, Rounds, in_order, whole_pool, whole_rounds
 
 
 def arrange_tma(rules: ArrangementRules, pool: Pool) -> ArrangedOrder:
@@ -109,9 +109,9 @@ def _two_sided(rules: ArrangementRules, pool: Pool, limit: int) -> ArrangedOrder
 def _range_of_rounds(rules: ArrangementRules, pool: Pool) -> ChosenRows:
     """The rows of rounds [i, j), or of all rounds, in `min`'s order; `limit` keeps the first of them."""
     if rules.rounds is None:
-        return in_order(pool, list(rounds(pool)), rules.fidelity)
+        return whole_pool(pool, rules.fidelity)
     start, stop = rules.rounds
-    found = list(islice(rounds(pool), stop))
+    found = list(islice(Rounds(pool), stop))
     if len(found) < stop:
         raise InvalidInput(
             f"rounds: got [{start}, {stop}), but there are {len(found)} rounds: wanted at most {len(found)}"
