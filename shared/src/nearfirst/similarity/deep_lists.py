@@ -25,7 +25,7 @@ from nearfirst.similarity.screening import as_tensor, error_bound
 from nearfirst.similarity.shortlists import Ranking, ScreenedRows
 from nearfirst.similarity.workers import in_order, num_workers
 
-_MAX_LENGTH = 4096
+_MAX_LENGTH = 3072
 """Longer lists cost more to sort than they save in fillings, on real data with 1,000 test rows."""
 _ROOM = 2
 """Room of a list over its wanted length: samples err."""
@@ -33,6 +33,7 @@ _BYTES_PER_WANTED = 28 * _ROOM
 """A packed entry, its row and key, and the exact key that the reader of the lists keeps beside it."""
 _SAMPLE = 512
 _TESTS_AT_A_TIME = 32
+_FOLDS = 16
 _EMPTY = np.iinfo(np.int64).max
 _PLACE_BITS = 32
 
@@ -185,11 +186,30 @@ class _NearestTests:
 
     def add(self, keys_mB: npt.NDArray[np.float32], train_BD: npt.NDArray[np.float32], span: slice) -> None:
         """Take in the keys of a block of all test rows."""
-        floor_B = keys_mB.max(axis=0) - self._margin
-        cell_k = np.flatnonzero(keys_mB >= floor_B)
-        tests_k, rows_k = np.divmod(cell_k, keys_mB.shape[1])
+        tests_k, rows_k = _cells_near_maximum(keys_mB, self._margin)
         best = best_of_cells(rows_k, tests_k, 1.0, unit_rows(train_BD), self._right, self._device)
         self.found.similarity[span], self.found.test[span] = best.similarity, best.column
+
+
+def _cells_near_maximum(
+    keys_mB: npt.NDArray[np.float32], margin: np.float32
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Cells within `margin` of their column's largest key, looked for only in sets of rows whose largest key is.
+
+    With F sets a fold, the rows of a set are g, g + G, ...: maxima of sets are those of long vectors.
+    """
+    num_sets = -(-len(keys_mB) // _FOLDS)
+    folded = len(keys_mB) // num_sets * num_sets
+    head_FGB = keys_mB[:folded].reshape(-1, num_sets, keys_mB.shape[1])
+    maxima_GB = head_FGB.max(axis=0)
+    np.maximum(maxima_GB[: len(keys_mB) - folded], keys_mB[folded:], out=maxima_GB[: len(keys_mB) - folded])
+    floor_B = maxima_GB.max(axis=0) - margin
+    set_h, row_h = np.divmod(np.flatnonzero(maxima_GB >= floor_B), keys_mB.shape[1])
+    member_hF = set_h[:, None] + np.arange(0, len(keys_mB), num_sets)
+    cell_hF = np.minimum(member_hF, len(keys_mB) - 1) * keys_mB.shape[1] + row_h[:, None]
+    is_near_hF = (keys_mB.ravel().take(cell_hF) >= floor_B[row_h, None]) & (member_hF < len(keys_mB))
+    hit_k, fold_k = np.nonzero(is_near_hF)
+    return member_hF[hit_k, fold_k], row_h[hit_k]
 
 
 def _packed(key_k: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:

@@ -48,8 +48,14 @@ def best_of_cells(
         alone_k = num_B[rows_k] <= _CROWD
         rows_k = np.concatenate([rows_k[alone_k], crowd_b])
         columns_k = np.concatenate([columns_k[alone_k], best_b.indices.cpu().numpy()])
-    key_k = sign * pair_similarities(left, rows_k, right, columns_k)
-    best = _first_best(rows_k, columns_k, key_k, len(num_B))
+    some_B = np.empty(len(num_B), dtype=np.int64)
+    some_B[rows_k] = np.arange(len(rows_k))
+    key_k = np.empty(len(rows_k))
+    key_k[some_B] = pair_similarities(left, None, right, columns_k[some_B])
+    is_other_k = np.ones(len(rows_k), dtype=np.bool_)
+    is_other_k[some_B] = False
+    key_k[is_other_k] = pair_similarities(left, rows_k[is_other_k], right, columns_k[is_other_k])
+    best = _first_best(rows_k, columns_k, sign * key_k, len(num_B))
     return Best(sign * best.similarity, best.column)
 
 

@@ -68,17 +68,20 @@ def split(rows: UnitRows, out: npt.NDArray[np.float64] | None = None) -> npt.NDA
 
 
 def pair_similarities(
-    left: UnitRows, rows_k: npt.NDArray[np.int64], right: UnitRows, tests_k: npt.NDArray[np.int64]
+    left: UnitRows, rows_k: npt.NDArray[np.int64] | None, right: UnitRows, tests_k: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
     """(k,) exact similarity of left row `rows_k` with right row `tests_k`: multiples of `SIMILARITY_QUANTUM`.
+
+    Without `rows_k` the left rows are taken as they stand, one a pair: nothing of them is copied.
 
     A plain float64 dot product, added up in any order, is within `_plain_bound` of the similarity before that is
     rounded. Only pairs that lie so near to the middle between two multiples of the quantum are computed from parts.
     """
-    quanta_k = np.empty(len(rows_k))
-    for start in range(0, len(rows_k), _PAIRS_AT_A_TIME):
+    quanta_k = np.empty(len(tests_k))
+    for start in range(0, len(tests_k), _PAIRS_AT_A_TIME):
         part = slice(start, start + _PAIRS_AT_A_TIME)
-        np.vecdot(left.fixed.take(rows_k[part], axis=0), right.fixed.take(tests_k[part], axis=0), out=quanta_k[part])
+        left_part = left.fixed[part] if rows_k is None else left.fixed.take(rows_k[part], axis=0)
+        np.vecdot(left_part, right.fixed.take(tests_k[part], axis=0), out=quanta_k[part])
     quanta_k /= SIMILARITY_QUANTUM
     found_k = np.rint(quanta_k)
     quanta_k -= found_k
@@ -88,7 +91,8 @@ def pair_similarities(
     found_k += 0.0
     for start in range(0, len(unsure), _PAIRS_AT_A_TIME):
         some = unsure[start : start + _PAIRS_AT_A_TIME]
-        found_k[some] = _from_parts(split(left.take(rows_k[some])), split(right.take(tests_k[some])))
+        rows = some if rows_k is None else rows_k[some]
+        found_k[some] = _from_parts(split(left.take(rows)), split(right.take(tests_k[some])))
     return found_k
 
 
@@ -125,7 +129,19 @@ def similarities_of_pairs(
         left = unit_rows(train_ND[rows_k[part]])
         tests, test_of_pair = np.unique(tests_k[part], return_inverse=True)
         right = unit_rows(test_MD[tests])
-        found_k[part] = pair_similarities(left, np.arange(len(left.single)), right, test_of_pair)
+        found_k[part] = pair_similarities(left, None, right, test_of_pair)
+    return found_k
+
+
+def similarities_with(
+    right: UnitRows, tests_k: npt.NDArray[np.int64], train_ND: npt.NDArray[np.float32], rows_k: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """As `similarities_of_pairs`, for somebody who asks for the same test rows often and has prepared them."""
+    found_k = np.empty(len(rows_k))
+    for start in range(0, len(rows_k), _PAIRS_AT_A_TIME):
+        part = slice(start, start + _PAIRS_AT_A_TIME)
+        left = unit_rows(train_ND[rows_k[part]])
+        found_k[part] = pair_similarities(left, None, right, tests_k[part])
     return found_k
 
 

@@ -20,12 +20,12 @@ from nearfirst.similarity.candidates import CandidateBlock, RowsRead, default_li
 from nearfirst.similarity.deep_lists import NearestTests, deep_list_length, deep_lists
 from nearfirst.similarity.embeddings import check_same_dimensions, distinct_rows
 from nearfirst.similarity.exact import check_dimensions
-from nearfirst.similarity.pairs import similarities_of_pairs
+from nearfirst.similarity.pairs import similarities_with, unit_rows
 from nearfirst.similarity.screening import default_device, error_bound, full_precision
 from nearfirst.similarity.shortlists import RankedRows, Ranking, ScreenedRows, screened_rows
 from nearfirst.similarity.workers import num_workers
 
-_FIRST_LOOK = 8
+_FIRST_LOOK = 16
 """Entries of a list that are looked at together; twice as many each time they are not enough."""
 _LISTS_PER_WANTED = 4
 _LEAST_LENGTH = 32
@@ -75,6 +75,7 @@ class CandidateLists:
         self._distinct = distinct_rows(test_MD)
         self._train_ND = train_ND
         self._test_mD = test_MD[self._distinct.first]
+        self._right = unit_rows(self._test_mD)
         self._sign = -1.0 if farthest else 1.0
         self._with_nearest = with_nearest and not farthest
         self._device = device or default_device()
@@ -130,7 +131,7 @@ class CandidateLists:
         lists = self._lists
         rows_k, key_k = lists.rows_mW[tests_k, places_k], lists.exact_mW[tests_k, places_k]
         new = np.flatnonzero(np.isnan(key_k))
-        key_k[new] = self._sign * similarities_of_pairs(self._train_ND, rows_k[new], self._test_mD, tests_k[new])
+        key_k[new] = self._sign * similarities_with(self._right, tests_k[new], self._train_ND, rows_k[new])
         lists.exact_mW[tests_k[new], places_k[new]] = key_k[new]
         return rows_k, key_k
 
@@ -234,6 +235,14 @@ class _Lists:
         """(m,) entries from each list's place on, removed rows among them; 0: the list is dry."""
         return self._length_m - self._place_m
 
+    def _rows_at(self, tests_i: npt.NDArray[np.int64], place_iL: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """(i, L) rows of some lists; beyond the end of the arrays, those of the last place."""
+        width = self.rows_mW.shape[1]
+        rows_iL: npt.NDArray[np.int64] = self.rows_mW.ravel().take(
+            np.minimum(place_iL, width - 1) + tests_i[:, None] * width
+        )
+        return rows_iL
+
     def first_rows(self) -> npt.NDArray[np.int64]:
         """(m,) the row at each list's place."""
         rows_m: npt.NDArray[np.int64] = self.rows_mW[np.arange(len(self._place_m)), self._place_m]
@@ -246,8 +255,7 @@ class _Lists:
         while len(open_m):
             ahead_mL = self._place_m[open_m, None] + np.arange(look)
             inside_mL = ahead_mL < self._length_m[open_m, None]
-            rows_mL = self.rows_mW[open_m[:, None], np.minimum(ahead_mL, self.rows_mW.shape[1] - 1)]
-            remains_mL = remaining_N[rows_mL] & inside_mL
+            remains_mL = remaining_N.take(self._rows_at(open_m, ahead_mL)) & inside_mL
             step_m = remains_mL.argmax(axis=1)
             none_m = ~remains_mL[np.arange(len(open_m)), step_m]
             step_m[none_m] = look
@@ -271,8 +279,9 @@ class _Lists:
         while len(open_m):
             ahead_mL = self._place_m[open_m, None] + np.arange(start, start + look)
             place_mL = np.minimum(ahead_mL, self.rows_mW.shape[1] - 1)
-            near_mL = (ahead_mL == place_mL) & (self._key_mW[open_m[:, None], place_mL] >= lowest_m[open_m, None])
-            near_i, near_j = np.nonzero(near_mL & remaining_N[self.rows_mW[open_m[:, None], place_mL]])
+            cell_mL = place_mL + open_m[:, None] * self.rows_mW.shape[1]
+            near_mL = (ahead_mL == place_mL) & (self._key_mW.ravel().take(cell_mL) >= lowest_m[open_m, None])
+            near_i, near_j = np.nonzero(near_mL & remaining_N.take(self._rows_at(open_m, place_mL)))
             found.append((open_m[near_i], place_mL[near_i, near_j]))
             open_m = open_m[near_mL[:, -1]]
             start, look = start + look, 2 * look

@@ -9,13 +9,19 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from nearfirst.contracts.arrangements import Fidelity
+from nearfirst.similarity.blocks import spans
 from nearfirst.similarity.deep_lists import NearestTests
 from nearfirst.similarity.embeddings import distinct_rows
-from nearfirst.similarity.pairs import similarities_of_pairs
+from nearfirst.similarity.pairs import similarities_with, unit_rows
 from nearfirst.similarity.remaining import CandidateLists
+from nearfirst.similarity.workers import in_order as side_by_side
+from nearfirst.similarity.workers import num_workers
 from nearfirst_arrangement.methods.arranged import Pool, nearest_similarity
+
+_PAIRS_OF_A_PART = 4096
 
 
 class Round(NamedTuple):
@@ -204,7 +210,7 @@ def _similarity_to_taker(
         is_known_n[place_mR[is_nearest_mR]] = True
     asked_m, asked_R = np.nonzero(~is_known_n[place_mR])
     place_k = place_mR[asked_m, asked_R]
-    key_k = similarities_of_pairs(train_ND, rows_n[place_k], test_MD, tests_m[asked_m])
+    key_k = _in_parts(train_ND, rows_n[place_k], test_MD[tests_m], asked_m)
     if farthest:
         key_k = -key_k
     best_n = np.full(len(rows_n), -np.inf)
@@ -212,3 +218,21 @@ def _similarity_to_taker(
     similarity_n = np.clip(-best_n if farthest else best_n, -1.0, 1.0) + 0.0
     similarity_n[is_known_n] = nearest_n.similarity[is_known_n]
     return similarity_n
+
+
+def _in_parts(
+    train_ND: npt.NDArray[np.float32],
+    rows_k: npt.NDArray[np.int64],
+    test_mD: npt.NDArray[np.float32],
+    tests_k: npt.NDArray[np.int64],
+) -> npt.NDArray[np.float64]:
+    """(k,) exact similarities of pairs, parts of them side by side."""
+    right = unit_rows(test_mD)
+    found_k = np.empty(len(rows_k))
+
+    def compute(span: slice) -> None:
+        found_k[span] = similarities_with(right, tests_k[span], train_ND, rows_k[span])
+
+    for _ in side_by_side(compute, spans(len(rows_k), _PAIRS_OF_A_PART), num_workers(torch.device("cpu"))):
+        pass
+    return found_k
