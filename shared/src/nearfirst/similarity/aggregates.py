@@ -5,6 +5,7 @@ Shapes: N train rows, n of them measured, M test rows, D dimensions; B and C row
 
 import threading
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,9 @@ from nearfirst.similarity.nearest import Best, best_of_cells
 from nearfirst.similarity.pairs import UnitRows, block_similarities, split, unit_rows
 from nearfirst.similarity.screening import FoldedKeys, as_tensor, default_device, error_bound, full_precision
 from nearfirst.similarity.workers import in_order, num_workers
+
+_EXACT_ROWS = 128
+"""Rows of a block whose fixed-point parts are worked on together: they stay in the processor's caches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,32 +164,53 @@ class _CosineBlocks:
     def measure(self, span: slice) -> int:
         """Measure the train rows of a block; returns their number."""
         train_BD = self._work.train_rows(span)
-        keys, fixed, parts = self._own_buffers(len(train_BD), train_BD.shape[1])
-        keys_BC = torch.mm(as_tensor(train_BD, self._work.device), self._test_CD.T, out=keys[: len(train_BD)])
-        left = unit_rows(train_BD, out=fixed)
-        if self._means is not None:
-            centroid, mean_n = self._means
-            mean_n[span] = centroid.similarities(split(left, out=parts))
-        self._found.add_highest(span, _best_columns(keys_BC, 1.0, left, self._right), self._tests_C)
-        if self._with_maximum:
-            self._found.add_lowest(span, _best_columns(keys_BC.neg_(), -1.0, left, self._right))
+        keys_BC = torch.mm(as_tensor(train_BD, self._work.device), self._test_CD.T, out=self._own_keys(len(train_BD)))
+        signs = (1.0, -1.0) if self._with_maximum else (1.0,)
+        cells = [_near_best(keys_BC if sign > 0 else keys_BC.neg_(), train_BD.shape[1]) for sign in signs]
+        for part in spans(len(train_BD), _EXACT_ROWS):
+            self._measure_exactly(
+                train_BD[part],
+                slice(span.start + part.start, span.start + part.stop),
+                [each.of_rows(part) for each in cells],
+            )
         return len(train_BD)
 
-    def _own_buffers(
-        self, num_rows: int, num_dimensions: int
-    ) -> tuple[Tensor, npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """This thread's keys, fixed-point rows and parts: new memory for each block costs more than filling it."""
-        buffers: tuple[Tensor, npt.NDArray[np.float64], npt.NDArray[np.float64]] | None = getattr(
-            self._buffers, "tensors", None
-        )
-        if buffers is None or len(buffers[0]) < num_rows:
-            buffers = (
-                torch.empty(num_rows, len(self._tests_C), device=self._work.device),
-                np.empty((num_rows, num_dimensions)),
-                np.empty((num_rows, 2 * num_dimensions)),
-            )
-            self._buffers.tensors = buffers
-        return buffers
+    def _measure_exactly(self, train_SD: npt.NDArray[np.float32], span: slice, cells: list["_NearCells"]) -> None:
+        """Some rows of a block, few enough for the processor's caches, and the cells where their best can be."""
+        left = unit_rows(train_SD)
+        if self._means is not None:
+            centroid, mean_n = self._means
+            mean_n[span] = centroid.similarities(split(left))
+        highest = best_of_cells(*cells[0], 1.0, left, self._right, self._work.device)
+        self._found.add_highest(span, highest, self._tests_C)
+        if self._with_maximum:
+            self._found.add_lowest(span, best_of_cells(*cells[1], -1.0, left, self._right, self._work.device))
+
+    def _own_keys(self, num_rows: int) -> Tensor:
+        """This thread's (num_rows, C) keys: new memory for each block costs more than filling it."""
+        keys: Tensor | None = getattr(self._buffers, "keys", None)
+        if keys is None or len(keys) < num_rows:
+            keys = self._buffers.keys = torch.empty(num_rows, len(self._tests_C), device=self._work.device)
+        return keys[:num_rows]
+
+
+class _NearCells(NamedTuple):
+    """Cells of a block within the bound of the best of their row, (k,) each, in ascending order of rows."""
+
+    rows: npt.NDArray[np.int64]
+    columns: npt.NDArray[np.int64]
+
+    def of_rows(self, part: slice) -> "_NearCells":
+        """Those of some rows, counted from the first of them."""
+        start, stop = np.searchsorted(self.rows, [part.start, part.stop])
+        return _NearCells(self.rows[start:stop] - part.start, self.columns[start:stop])
+
+
+def _near_best(keys_BC: Tensor, num_dimensions: int) -> _NearCells:
+    """The cells that can be the best of their row."""
+    folded = FoldedKeys(keys_BC)
+    cells = folded.cells_at_least(folded.row_maxima() - 2 * error_bound(num_dimensions))
+    return _NearCells(cells.p.cpu().numpy(), cells.q.cpu().numpy())
 
 
 def _measure_cosine(work: _Work, progress: ProgressCallback, *, with_maximum: bool) -> DistanceAggregates:
@@ -202,14 +227,6 @@ def _measure_cosine(work: _Work, progress: ProgressCallback, *, with_maximum: bo
             progress(done, total, "rows measured")
     maximum_n = -found.lowest_n + 0.0 if with_maximum else np.full(work.num_rows, np.nan)
     return DistanceAggregates(-found.highest_n + 0.0, -mean_n + 0.0, maximum_n, found.nearest_test_n)
-
-
-def _best_columns(keys_BC: Tensor, sign: float, left: UnitRows, right: UnitRows) -> Best:
-    """Each row's highest similarity times `sign` and its first column; `keys_BC` are float32 products times `sign`."""
-    folded = FoldedKeys(keys_BC)
-    cells = folded.cells_at_least(folded.row_maxima() - 2 * error_bound(left.fixed.shape[1]))
-    rows_k, columns_k = cells.p.cpu().numpy(), cells.q.cpu().numpy()
-    return best_of_cells(rows_k, columns_k, sign, left, right, keys_BC.device)
 
 
 def _measure_euclidean(work: _Work, progress: ProgressCallback) -> DistanceAggregates:
