@@ -40,6 +40,8 @@ def test_no_partial_sum_needs_more_than_53_bits(dimensions):
     rows = normalise(rng.choice([-1.0, 1.0], size=(2, dimensions)) * rng.uniform(0.9, 1.1, size=(2, dimensions)))
     centroid = Centroid.of(rows)
     parts = split(unit_rows(rows))
-    for column, unit in ((centroid.cross, 2**71), (centroid.rest, 2**90)):
-        assert (np.abs(parts) @ np.abs(column) * unit).max() < 2**53
-    assert (np.abs(parts[:, :dimensions]) @ np.abs(centroid.main) * 2.0**52).max() < 2**53
+    hi, lo = (np.abs(part) for part in parts)
+    mean_hi, mean_lo, mean_rest = (np.abs(part) for part in (centroid.hi, centroid.lo, centroid.rest))
+    assert ((hi @ mean_lo + lo @ mean_hi) * 2.0**71).max() < 2**53
+    assert ((hi @ mean_rest + lo @ mean_lo) * 2.0**90).max() < 2**53
+    assert (hi @ mean_hi * 2.0**52).max() < 2**53

@@ -6,7 +6,7 @@ import torch
 
 from nearfirst.similarity import pairs
 from nearfirst.similarity.embeddings import normalise
-from nearfirst.similarity.exact import exact_similarities, split_rows
+from nearfirst.similarity.exact import SplitRows, exact_similarities, split_rows
 from nearfirst.similarity.pairs import block_similarities, pair_similarities, similarities_of_pairs, split, unit_rows
 
 
@@ -43,14 +43,15 @@ def test_parts_are_those_of_the_definition_for_tiny_components_too(scale):
     rows = np.random.default_rng(2).normal(size=(20, 9))
     rows[:, 1:] *= scale
     unit = normalise(rows)
-    hi, lo = split_rows(unit)
-    np.testing.assert_array_equal(split(unit_rows(unit)), np.concatenate([hi, lo], axis=1))
+    np.testing.assert_array_equal(split(unit_rows(unit)), split_rows(unit))
 
 
 def test_given_memory_is_used():
     unit = rows_of(8)
-    fixed, parts = np.empty((100, 8)), np.empty((100, 16))
+    fixed, parts = np.empty((100, 8)), SplitRows(np.empty((100, 8)), np.empty((100, 8)))
     rows = unit_rows(unit, out=fixed)
     assert np.shares_memory(rows.fixed, fixed)
-    assert np.shares_memory(split(rows, out=parts), parts)
-    np.testing.assert_array_equal(split(rows, out=parts), split(unit_rows(unit)))
+    found = split(rows, out=parts)
+    assert np.shares_memory(found.hi, parts.hi)
+    assert np.shares_memory(found.lo, parts.lo)
+    np.testing.assert_array_equal(found, split(unit_rows(unit)))

@@ -17,7 +17,7 @@ from nearfirst.contracts.progress import ProgressCallback, ignore_progress
 from nearfirst.similarity.blocks import DEFAULT_MEMORY_BUDGET_BYTES, BlockShape, block_shape, spans
 from nearfirst.similarity.centroid import Centroid
 from nearfirst.similarity.embeddings import check_same_dimensions, distinct_rows
-from nearfirst.similarity.exact import SIMILARITY_QUANTUM, round_to_quantum
+from nearfirst.similarity.exact import SIMILARITY_QUANTUM, SplitRows, round_to_quantum
 from nearfirst.similarity.nearest import Best, best_of_cells
 from nearfirst.similarity.pairs import UnitRows, block_similarities, split, unit_rows
 from nearfirst.similarity.screening import FoldedKeys, as_tensor, default_device, error_bound, full_precision
@@ -177,10 +177,11 @@ class _CosineBlocks:
 
     def _measure_exactly(self, train_SD: npt.NDArray[np.float32], span: slice, cells: list["_NearCells"]) -> None:
         """Some rows of a block, few enough for the processor's caches, and the cells where their best can be."""
-        left = unit_rows(train_SD)
+        fixed, parts = self._own_rows(train_SD.shape[1])
+        left = unit_rows(train_SD, out=fixed)
         if self._means is not None:
             centroid, mean_n = self._means
-            mean_n[span] = centroid.similarities(split(left))
+            mean_n[span] = centroid.similarities(split(left, out=parts))
         highest = best_of_cells(*cells[0], 1.0, left, self._right, self._work.device)
         self._found.add_highest(span, highest, self._tests_C)
         if self._with_maximum:
@@ -192,6 +193,14 @@ class _CosineBlocks:
         if keys is None or len(keys) < num_rows:
             keys = self._buffers.keys = torch.empty(num_rows, len(self._tests_C), device=self._work.device)
         return keys[:num_rows]
+
+    def _own_rows(self, num_dimensions: int) -> tuple[npt.NDArray[np.float64], SplitRows]:
+        """This thread's fixed-point rows and their parts, (`_EXACT_ROWS`, D) each."""
+        rows: tuple[npt.NDArray[np.float64], SplitRows] | None = getattr(self._buffers, "rows", None)
+        if rows is None:
+            fixed, hi, lo = (np.empty((_EXACT_ROWS, num_dimensions)) for _ in range(3))
+            rows = self._buffers.rows = (fixed, SplitRows(hi, lo))
+        return rows
 
 
 class _NearCells(NamedTuple):

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nearfirst.similarity.blocks import spans
-from nearfirst.similarity.exact import split_rows
+from nearfirst.similarity.exact import SplitRows, split_rows
 
 MEAN_QUANTUM = 2.0**-50
 """Mean similarities are multiples of this: finer than `SIMILARITY_QUANTUM`, so that equal means stay equal."""
@@ -33,14 +33,11 @@ _BITS = (26, 45, 64)
 
 @dataclass(frozen=True, slots=True)
 class Centroid:
-    """The mean row, as columns that train rows' parts [hi | lo] are multiplied with."""
+    """The mean row in three parts, (D,) each."""
 
-    main: npt.NDArray[np.float64]
-    """(D,) hi."""
-    cross: npt.NDArray[np.float64]
-    """(2D,) [lo | hi]."""
+    hi: npt.NDArray[np.float64]
+    lo: npt.NDArray[np.float64]
     rest: npt.NDArray[np.float64]
-    """(2D,) [rest | lo]."""
 
     @staticmethod
     def of(rows_MD: npt.NDArray[np.float32]) -> "Centroid":
@@ -52,12 +49,13 @@ class Centroid:
             lo_D += (parts.lo * 2.0 ** _BITS[1]).astype(np.int64).sum(axis=0)
         pairs = zip(hi_D.tolist(), lo_D.tolist(), strict=True)
         hi, lo, rest = np.array([_mean_parts(hi, lo, len(rows_MD)) for hi, lo in pairs]).T
-        return Centroid(hi.copy(), np.concatenate([lo, hi]), np.concatenate([rest, lo]))
+        return Centroid(hi.copy(), lo.copy(), rest.copy())
 
-    def similarities(self, left_B2D: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def similarities(self, left: SplitRows) -> npt.NDArray[np.float64]:
         """(B,) mean similarity of rows, given by their parts (`pairs.split`), to all rows of the set."""
-        mean_B: npt.NDArray[np.float64] = np.vecdot(left_B2D[:, : len(self.main)], self.main)
-        mean_B += np.vecdot(left_B2D, self.cross) + np.vecdot(left_B2D, self.rest)
+        cross_B = np.vecdot(left.hi, self.lo) + np.vecdot(left.lo, self.hi)
+        rest_B = np.vecdot(left.hi, self.rest) + np.vecdot(left.lo, self.lo)
+        mean_B: npt.NDArray[np.float64] = np.vecdot(left.hi, self.hi) + (cross_B + rest_B)
         mean_B /= MEAN_QUANTUM
         np.rint(mean_B, out=mean_B)
         mean_B *= MEAN_QUANTUM

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nearfirst.similarity.exact import SIMILARITY_QUANTUM, check_dimensions, round_to_quantum
+from nearfirst.similarity.exact import SIMILARITY_QUANTUM, SplitRows, check_dimensions, round_to_quantum
 
 _PAIRS_AT_A_TIME = 256
 """Few enough that their rows stay in the processor's caches."""
@@ -55,16 +55,15 @@ def unit_rows(rows_BD: npt.NDArray[np.float32], out: npt.NDArray[np.float64] | N
     return UnitRows(rows_BD, fixed_BD)
 
 
-def split(rows: UnitRows, out: npt.NDArray[np.float64] | None = None) -> npt.NDArray[np.float64]:
-    """Rows as [hi | lo], (B, 2D): the two parts of `exact.split_rows`; `out` as for `unit_rows`."""
-    num_rows, num_dimensions = rows.single.shape
-    parts = np.empty((num_rows, 2 * num_dimensions)) if out is None else out[:num_rows]
-    hi, lo = parts[:, :num_dimensions], parts[:, num_dimensions:]
+def split(rows: UnitRows, out: SplitRows | None = None) -> SplitRows:
+    """The two parts of `exact.split_rows`; `out`: at least as many rows to write them to."""
+    parts = out or SplitRows(np.empty(rows.single.shape), np.empty(rows.single.shape))
+    hi, lo = (part[: len(rows.single)] for part in parts)
     np.copyto(hi, rows.single)
     hi += _SHIFT_HI
     hi -= _SHIFT_HI
     np.subtract(rows.fixed, hi, out=lo)
-    return parts
+    return SplitRows(hi, lo)
 
 
 def pair_similarities(
@@ -98,11 +97,11 @@ def pair_similarities(
 
 def block_similarities(left: UnitRows, right: UnitRows, device: torch.device) -> Tensor:
     """(B, M) exact similarities of all pairs, on the device: three float64 matrix products."""
-    num_dimensions = left.fixed.shape[1]
-    left_parts, right_parts = (torch.from_numpy(split(rows)).to(device) for rows in (left, right))
-    cross_BM = left_parts[:, :num_dimensions] @ right_parts[:, num_dimensions:].T
-    cross_BM.addmm_(left_parts[:, num_dimensions:], right_parts[:, :num_dimensions].T)
-    sim_BM = (left_parts[:, :num_dimensions] @ right_parts[:, :num_dimensions].T).add_(cross_BM)
+    left_parts, right_parts = ([torch.from_numpy(part).to(device) for part in split(rows)] for rows in (left, right))
+    (left_hi, left_lo), (right_hi, right_lo) = left_parts, right_parts
+    cross_BM = left_hi @ right_lo.T
+    cross_BM.addmm_(left_lo, right_hi.T)
+    sim_BM = (left_hi @ right_hi.T).add_(cross_BM)
     return sim_BM.div_(SIMILARITY_QUANTUM).round_().mul_(SIMILARITY_QUANTUM).add_(0.0)
 
 
@@ -145,13 +144,10 @@ def similarities_with(
     return found_k
 
 
-def _from_parts(left_k2D: npt.NDArray[np.float64], right_k2D: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _from_parts(left_k: SplitRows, right_k: SplitRows) -> npt.NDArray[np.float64]:
     """The definition: hi . hi + (hi . lo + lo . hi), each sum exact, then rounded to the quantum."""
-    num_dimensions = left_k2D.shape[1] // 2
-    left_hi, left_lo = left_k2D[:, :num_dimensions], left_k2D[:, num_dimensions:]
-    right_hi, right_lo = right_k2D[:, :num_dimensions], right_k2D[:, num_dimensions:]
-    cross_k = np.vecdot(left_hi, right_lo) + np.vecdot(left_lo, right_hi)
-    return round_to_quantum(np.vecdot(left_hi, right_hi) + cross_k)
+    cross_k = np.vecdot(left_k.hi, right_k.lo) + np.vecdot(left_k.lo, right_k.hi)
+    return round_to_quantum(np.vecdot(left_k.hi, right_k.hi) + cross_k)
 
 
 def _plain_bound(num_dimensions: int) -> float:
