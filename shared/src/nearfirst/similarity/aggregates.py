@@ -23,7 +23,7 @@ from nearfirst.similarity.pairs import UnitRows, block_similarities, split, unit
 from nearfirst.similarity.screening import FoldedKeys, as_tensor, default_device, error_bound, full_precision
 from nearfirst.similarity.workers import in_order, num_workers
 
-_EXACT_ROWS = 128
+_EXACT_ROWS = 256
 """Rows of a block whose fixed-point parts are worked on together: they stay in the processor's caches."""
 
 

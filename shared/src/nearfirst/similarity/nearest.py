@@ -50,8 +50,11 @@ def best_of_cells(
         columns_k = np.concatenate([columns_k[alone_k], best_b.indices.cpu().numpy()])
     some_B = np.empty(len(num_B), dtype=np.int64)
     some_B[rows_k] = np.arange(len(rows_k))
+    similarity_B = pair_similarities(left, None, right, columns_k[some_B])
+    if len(rows_k) == len(num_B):
+        return Best(similarity_B, columns_k[some_B])
     key_k = np.empty(len(rows_k))
-    key_k[some_B] = pair_similarities(left, None, right, columns_k[some_B])
+    key_k[some_B] = similarity_B
     is_other_k = np.ones(len(rows_k), dtype=np.bool_)
     is_other_k[some_B] = False
     key_k[is_other_k] = pair_similarities(left, rows_k[is_other_k], right, columns_k[is_other_k])
