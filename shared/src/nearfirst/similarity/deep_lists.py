@@ -31,6 +31,8 @@ _ROOM = 2
 """Room of a list over its wanted length: samples err."""
 _BYTES_PER_WANTED = 28 * _ROOM
 """A packed entry, its row and key, and the exact key that the reader of the lists keeps beside it."""
+_LEAST_SHARE = 4
+"""A list shorter than this part of what was wanted is of no use."""
 _SAMPLE = 512
 _TESTS_AT_A_TIME = 32
 _FOLDS = 16
@@ -97,9 +99,9 @@ def deep_lists(
     for num_read in in_order(read, spans(ranking.num_rows, shape.train), workers):
         progress(num_read)
     found = packed.by_key(ranking, workers)
-    return DeepLists(
-        found, packed.num_sure(found.keys, error_bound(ranking.test.shape[1])), nearest.found if nearest else None
-    )
+    bound = error_bound(ranking.test.shape[1])
+    num_sure_m = packed.num_sure(found.keys, bound, ranking.length // _LEAST_SHARE)
+    return DeepLists(found, num_sure_m, nearest.found if nearest else None)
 
 
 def _sampled_floors(ranking: Ranking, room: int) -> npt.NDArray[np.float32]:
@@ -169,9 +171,13 @@ class _PackedLists:
             pass
         return ScreenedRows(rows_mW, key_mW)
 
-    def num_sure(self, key_mW: npt.NDArray[np.float32], bound: float) -> npt.NDArray[np.int64]:
-        """(m,) entries above the floor by more than twice the bound: no row outside the list is as good."""
+    def num_sure(self, key_mW: npt.NDArray[np.float32], bound: float, least: int) -> npt.NDArray[np.int64]:
+        """(m,) entries above the floor by more than twice the bound: no row outside the list is as good.
+
+        0 where they are fewer than `least`: somebody who keeps exactly the best K is quicker on such rows.
+        """
         sure_m: npt.NDArray[np.int64] = (key_mW > (self._floor_m + np.float32(2 * bound))[:, None]).sum(axis=1)
+        sure_m[sure_m < least] = 0
         return sure_m
 
 
