@@ -96,12 +96,18 @@ def in_turn(works: dict[str, Callable[[], object]], repeats: int) -> dict[str, f
     return {name: statistics.median(each) for name, each in taken.items()}
 
 
+def rules_for(name: str, num_rows: int) -> ArrangementRules:
+    """The rules of that name; in a pool that is smaller than their limit the limit is the pool."""
+    rules = RULES[name]
+    return rules.model_copy(update={"limit": rules.limit and min(rules.limit, num_rows)})
+
+
 def against_product(names: list[str], num_rows: int, repeats: int) -> dict[str, Any]:
     """Seconds of arrangements of `num_rows` rows, and their ratio to the product."""
     train, test = random_unit_rows(num_rows, 0), random_unit_rows(NUM_TEST, 1)
     works: dict[str, Callable[[], object]] = {"product": lambda: matrix_product(train, test)}
     for name in names:
-        works[name] = lambda rules=RULES[name]: arrange(rules, train, test, num_rows)
+        works[name] = lambda rules=rules_for(name, num_rows): arrange(rules, train, test, num_rows)
     medians = in_turn(works, repeats)
     return {
         "num_train": num_rows,
@@ -196,7 +202,7 @@ def child_memory(name: str, num_rows: int, num_test: int) -> dict[str, Any]:
     train, test = random_unit_rows(num_rows, 0), random_unit_rows(num_test, 1)
     before = resident_bytes("VmRSS")
     start = time.perf_counter()
-    arrange(RULES[name], train, test, num_rows)
+    arrange(rules_for(name, num_rows), train, test, num_rows)
     embeddings = train.nbytes + test.nbytes
     return {
         "what": name,
