@@ -20,7 +20,7 @@ from nearfirst.similarity.embeddings import check_same_dimensions, distinct_rows
 from nearfirst.similarity.exact import SIMILARITY_QUANTUM, SplitRows, round_to_quantum
 from nearfirst.similarity.nearest import Best, best_of_cells
 from nearfirst.similarity.pairs import UnitRows, block_similarities, split, unit_rows
-from nearfirst.similarity.screening import FoldedKeys, as_tensor, default_device, error_bound, full_precision
+from nearfirst.similarity.screening import FoldedKeys, as_tensor, default_device, error_bound, full_precision, products
 from nearfirst.similarity.workers import in_order, num_workers
 
 _EXACT_ROWS = 256
@@ -164,7 +164,7 @@ class _CosineBlocks:
     def measure(self, span: slice) -> int:
         """Measure the train rows of a block; returns their number."""
         train_BD = self._work.train_rows(span)
-        keys_BC = torch.mm(as_tensor(train_BD, self._work.device), self._test_CD.T, out=self._own_keys(len(train_BD)))
+        keys_BC = products(as_tensor(train_BD, self._work.device), self._test_CD)
         signs = (1.0, -1.0) if self._with_maximum else (1.0,)
         cells = [_near_best(keys_BC if sign > 0 else keys_BC.neg_(), train_BD.shape[1]) for sign in signs]
         for part in spans(len(train_BD), _EXACT_ROWS):
@@ -186,13 +186,6 @@ class _CosineBlocks:
         self._found.add_highest(span, highest, self._tests_C)
         if self._with_maximum:
             self._found.add_lowest(span, best_of_cells(*cells[1], -1.0, left, self._right, self._work.device))
-
-    def _own_keys(self, num_rows: int) -> Tensor:
-        """This thread's (num_rows, C) keys: new memory for each block costs more than filling it."""
-        keys: Tensor | None = getattr(self._buffers, "keys", None)
-        if keys is None or len(keys) < num_rows:
-            keys = self._buffers.keys = torch.empty(num_rows, len(self._tests_C), device=self._work.device)
-        return keys[:num_rows]
 
     def _own_rows(self, num_dimensions: int) -> tuple[npt.NDArray[np.float64], SplitRows]:
         """This thread's fixed-point rows and their parts, (`_EXACT_ROWS`, D) each."""

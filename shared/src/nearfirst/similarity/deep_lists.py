@@ -16,12 +16,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from nearfirst.similarity.blocks import BlockShape, spans
 from nearfirst.similarity.nearest import best_of_cells
 from nearfirst.similarity.pairs import UnitRows, unit_rows
-from nearfirst.similarity.screening import as_tensor, error_bound
+from nearfirst.similarity.screening import as_tensor, error_bound, products
 from nearfirst.similarity.shortlists import Ranking, ScreenedRows
 from nearfirst.similarity.workers import in_order, num_workers
 
@@ -81,18 +80,13 @@ def deep_lists(
     packed = _PackedLists(room, _sampled_floors(ranking, room))
     nearest = _NearestTests(ranking) if with_nearest else None
     test_mD = as_tensor(ranking.test, ranking.device) * ranking.sign
-    buffers = threading.local()
 
     def read(span: slice) -> int:
         train_BD = ranking.train_rows(span)
-        buffer = getattr(buffers, "keys", None)
-        if buffer is None:
-            buffer = buffers.keys = torch.empty(len(test_mD) * min(shape.train, ranking.num_rows))
-        keys_mB = buffer[: len(test_mD) * len(train_BD)].view(len(test_mD), len(train_BD))
-        torch.mm(test_mD, as_tensor(train_BD, ranking.device).T, out=keys_mB)
-        packed.add(keys_mB.numpy(), span.start)
+        keys_mB = products(test_mD, as_tensor(train_BD, ranking.device)).numpy()
+        packed.add(keys_mB, span.start)
         if nearest is not None:
-            nearest.add(keys_mB.numpy(), train_BD, span)
+            nearest.add(keys_mB, train_BD, span)
         return len(train_BD)
 
     workers = num_workers(ranking.device)
@@ -111,7 +105,7 @@ def _sampled_floors(ranking: Ranking, room: int) -> npt.NDArray[np.float32]:
     num_sampled = min(ranking.num_rows, _SAMPLE)
     places = np.arange(num_sampled) * ranking.num_rows // num_sampled
     sample = as_tensor(ranking.train[ranking.rows_at(places)], ranking.device)
-    keys_mB = ((as_tensor(ranking.test, ranking.device) * ranking.sign) @ sample.T).numpy()
+    keys_mB = products(as_tensor(ranking.test, ranking.device) * ranking.sign, sample).numpy()
     rank = -(-ranking.length * num_sampled // ranking.num_rows)
     floors: npt.NDArray[np.float32] = np.partition(keys_mB, num_sampled - rank, axis=1)[:, num_sampled - rank]
     return floors

@@ -8,7 +8,6 @@ somebody looks (`screened_rows`).
 Shapes: m test rows, K rows wanted for each, W collected; n train rows, B of them in a block, k cells.
 """
 
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from nearfirst.similarity.blocks import BlockShape, spans
 from nearfirst.similarity.pairs import block_similarities, similarities_of_pairs, unit_rows
-from nearfirst.similarity.screening import Cells, FoldedKeys, as_tensor, error_bound
+from nearfirst.similarity.screening import Cells, FoldedKeys, as_tensor, error_bound, products
 from nearfirst.similarity.workers import in_order, num_workers
 
 _ROOM = 3
@@ -145,7 +144,7 @@ def _sampled_floors(ranking: Ranking, step: int) -> npt.NDArray[np.float32]:
         return none
     places = np.arange(num_sampled) * ranking.num_rows // num_sampled
     sample = as_tensor(ranking.train[ranking.rows_at(places)], ranking.device)
-    keys_mB = (as_tensor(ranking.test, ranking.device) * ranking.sign) @ sample.T
+    keys_mB = products(as_tensor(ranking.test, ranking.device) * ranking.sign, sample)
     floors: npt.NDArray[np.float32] = keys_mB.topk(rank, dim=1).values[:, -1].cpu().numpy()
     return floors
 
@@ -153,15 +152,10 @@ def _sampled_floors(ranking: Ranking, step: int) -> npt.NDArray[np.float32]:
 def _collect(ranking: Ranking, lists: "Shortlists", step: int, progress: Callable[[int], None]) -> None:
     """One pass over the train rows."""
     test_mD = as_tensor(ranking.test, ranking.device) * ranking.sign
-    buffers = threading.local()
 
     def find(span: slice) -> tuple[slice, Cells, Tensor]:
         train_BD = as_tensor(ranking.train_rows(span), ranking.device)
-        buffer = getattr(buffers, "keys", None)
-        if buffer is None or len(buffer) < len(test_mD) * len(train_BD):
-            buffer = buffers.keys = torch.empty(len(test_mD) * len(train_BD), device=ranking.device)
-        keys_mB = buffer[: len(test_mD) * len(train_BD)].view(len(test_mD), len(train_BD))
-        torch.mm(test_mD, train_BD.T, out=keys_mB)
+        keys_mB = products(test_mD, train_BD)
         # Floors may rise meanwhile: then some cells more than needed are found.
         cells = FoldedKeys(keys_mB).cells_at_least(torch.from_numpy(lists.floor_m).to(ranking.device))
         return span, cells, keys_mB[cells.p, cells.q]
