@@ -60,20 +60,68 @@ class CheckpointSpec(Contract):
     state_every: int | None = Field(default=None, ge=1)
     """Optimizer, schedule, RNG, step and receipt head: what resuming needs."""
     keep_state: int = Field(default=2, ge=1)
-    """State checkpoints kept; older ones are deleted. Weights are all kept."""
+    """State checkpoints kept; older ones are deleted."""
+    keep_weights: int | None = Field(default=None, ge=1)
+    """Weights kept; None: all."""
+    weights_dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """What weights are rounded to when they are written. States are never rounded."""
+
+
+class LoraSpec(Contract):
+    """Low-rank adapters beside frozen weights (Hu et al. 2021), through PEFT. Weights checkpoints are the adapters."""
+
+    rank: int = Field(default=16, ge=1)
+    alpha: float = Field(default=32.0, gt=0)
+    """The adapter's output is scaled by alpha / rank."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    target_modules: list[str] | None = Field(default=None, min_length=1)
+    """Names of linear layers (`q_proj`); None: all but the output layer."""
+
+
+PresetName = Literal["paper"]
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {
+        "tuning": "full",
+        "template": "paper",
+        "global_batch_size": 16,
+        "max_length": 1024,
+        "optimizer": {"lr": 1e-6, "betas": (0.9, 0.95), "eps": 1e-5, "weight_decay": 0.0},
+        "schedule": {"kind": "cosine", "final_ratio": 0.1, "warmup_steps": 0},
+        "precision": "bf16",
+        "gpus": 2,
+        "activation_checkpointing": True,
+        "checkpoint": {"weights_every": 10, "state_every": 100, "weights_dtype": "bf16"},
+    }
+}
+"""Settings by name. `paper`: section 3 and appendix of He et al. 2025, whose fp16 with a loss scale is bf16 here, and
+whose epoch is one unless `epochs` or `max_steps` says otherwise."""
+
+
+def _filled_in(fields: dict[str, Any], preset: dict[str, Any]) -> dict[str, Any]:
+    """Fields over those of a preset; inner objects are merged field by field."""
+    merged = preset | fields
+    for name, inner in preset.items():
+        if isinstance(inner, dict) and isinstance(fields.get(name), dict):
+            merged[name] = inner | fields[name]
+    return merged
 
 
 class TrainSettings(Contract):
     """The part of a job that names no dataset: shared by POST /train-jobs and `nearfirst train`."""
 
     model: ModelSpec
-    tuning: Literal["full"] = "full"
+    tuning: Literal["full", "lora"] = "full"
+    lora: LoraSpec | None = None
+    """With `tuning: lora`; None: its defaults."""
     template: Literal["paper"] = "paper"
     """Chat template: `<s>User: {u}\\nAssistant: {a}</s>...`, scored on the assistant's text and its eos."""
     global_batch_size: int = Field(default=16, ge=1, le=2**20)
     """Rows an optimizer step consumes."""
     micro_batch_size: int | None = Field(default=None, ge=1)
-    """Rows in one forward pass; None: the whole step at once. Changes memory and speed, never the loss."""
+    """Most rows in one forward pass of one process. Rows of a step that are about as long go together, so that little
+    is padding. Changes memory and speed, and the loss by rounding only."""
+    micro_batch_tokens: int | None = Field(default=None, ge=1)
+    """Most tokens, padding included, in one forward pass; a row that is longer goes alone."""
     max_length: int = Field(default=1024, ge=8, le=2**20)
     """Tokens after which an example is cut, at its tail."""
     epochs: int | None = Field(default=None, ge=1, le=10_000)
@@ -82,13 +130,35 @@ class TrainSettings(Contract):
     optimizer: OptimizerSpec = Field(default_factory=OptimizerSpec)
     schedule: ScheduleSpec = Field(default_factory=ScheduleSpec)
     precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16: autocast over fp32 weights."""
-    gpus: int = Field(default=0, ge=0, le=1)
-    """0 trains on the CPU."""
-    strategy: Literal["auto", "single"] = "auto"
+    """bf16: bfloat16 products over fp32 weights."""
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    compile: bool = False
+    """Compile the model with `torch.compile`."""
+    activation_checkpointing: bool = False
+    """Compute activations again in the backward pass instead of keeping them."""
+    gpus: int = Field(default=0, ge=0, le=512)
+    """One process for each; 0 trains on the CPU."""
+    processes: int = Field(default=1, ge=1, le=64)
+    """Processes on the CPU, when `gpus` is 0."""
+    strategy: Literal["auto", "single", "ddp", "fsdp"] = "auto"
+    """How several processes share the work: ddp gives each a whole model, fsdp a part of it. auto: single for one
+    process, fsdp on several GPUs, ddp on several CPU processes."""
+    offload_optimizer: bool = False
+    """With fsdp: weights, gradients and optimizer stay in the CPU's memory between their uses."""
+    log_every: int = Field(default=1, ge=1)
+    """Steps between two looks at the loss. On a GPU each look waits for the device; every step is recorded anyway."""
     checkpoint: CheckpointSpec = Field(default_factory=CheckpointSpec)
     seed: int = Field(default=0, ge=0, lt=2**32)
     fidelity: Fidelity = Fidelity.CORRECTED
+
+    preset: PresetName | None = None
+    """Fills in what isn't given: `PRESETS`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_preset(cls, fields: Any) -> Any:
+        preset = PRESETS.get(str(fields.get("preset"))) if isinstance(fields, dict) else None
+        return fields if preset is None else _filled_in(fields, preset)
 
     @model_validator(mode="after")
     def _fields_fit_together(self) -> "TrainSettings":
@@ -96,7 +166,36 @@ class TrainSettings(Contract):
             raise ValueError(
                 f"micro_batch_size {self.micro_batch_size} is above global_batch_size {self.global_batch_size}"
             )
+        if self.lora is not None and self.tuning != "lora":
+            raise ValueError("lora goes with tuning: lora")
+        if self.gpus > 0 and self.processes > 1:
+            raise ValueError(
+                f"processes {self.processes} goes with gpus: 0; each of {self.gpus} GPUs has its own process"
+            )
+        if self.num_processes > 1 and self.strategy == "single":
+            raise ValueError(f"strategy single is for one process, not for {self.num_processes}")
+        if self.num_processes > self.global_batch_size:
+            raise ValueError(
+                f"{self.num_processes} processes can't share a step of {self.global_batch_size} rows "
+                "(global_batch_size): some would have none"
+            )
+        if self.offload_optimizer and self.resolved_strategy != "fsdp":
+            raise ValueError(f"offload_optimizer goes with strategy fsdp, not {self.resolved_strategy}")
         return self
+
+    @property
+    def num_processes(self) -> int:
+        """Ranks: one a GPU, or `processes` on the CPU."""
+        return self.gpus or self.processes
+
+    @property
+    def resolved_strategy(self) -> Literal["single", "ddp", "fsdp"]:
+        """What `strategy: auto` means."""
+        if self.strategy != "auto":
+            return self.strategy
+        if self.num_processes == 1:
+            return "single"
+        return "fsdp" if self.gpus else "ddp"
 
 
 class EvaluateSpec(Contract):
@@ -114,6 +213,8 @@ class TrainSpec(TrainSettings):
     """Train on this arrangement's order."""
     dataset: str | None = None
     """Train on this dataset in its own order."""
+    priority: int = Field(default=0, ge=-10, le=10)
+    """Of jobs that wait for the same workers, the higher goes first; of equal ones the older."""
     evaluate: EvaluateSpec | None = None
 
     @model_validator(mode="after")
@@ -165,7 +266,7 @@ class MetricRow(Contract):
 
     step: int
     name: str
-    """`train_loss`, `test_loss`, `test_loss/TASK`, `grad_norm`, `lr`, `tokens_per_s`."""
+    """`train_loss`, `test_loss`, `test_loss/TASK`, `grad_norm`, `lr`, `tokens_per_s`, `memory_gib`, on GPUs `mfu`."""
     value: float
 
 
