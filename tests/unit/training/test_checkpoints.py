@@ -6,13 +6,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from nearfirst.contracts.problems import CheckpointNotWritten
 from nearfirst.contracts.training import CheckpointTier, ModelSpec
 from nearfirst_training.checkpoints import (
     RunIdentity,
     damaged_files,
     list_checkpoints,
     read_checkpoint,
-    retain_states,
+    retain,
     write_checkpoint,
 )
 from nearfirst_training.loop import train
@@ -77,7 +78,7 @@ def test_a_checkpoint_that_was_not_finished_is_not_listed(tmp_path):
         (folder / "data.bin").write_text("half")
         raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(CheckpointNotWritten, match="state checkpoint of step 1: disk full"):
         write(tmp_path, fill=fill)
     assert list_checkpoints(tmp_path) == []
     assert write(tmp_path).step == 1
@@ -127,6 +128,6 @@ def test_retention_keeps_the_newest_states_and_every_weights(tmp_path):
     for step in (1, 2, 3):
         write(tmp_path, step)
     write(tmp_path, 1, CheckpointTier.WEIGHTS)
-    retain_states(tmp_path, keep=1)
+    retain(tmp_path, CheckpointTier.STATE, keep=1)
     assert [(c.step, c.tier.value) for c in list_checkpoints(tmp_path)] == [(1, "weights"), (3, "state")]
     assert not (tmp_path / "step-000002").exists()

@@ -15,6 +15,7 @@ from nearfirst_training.data import tokenize_rows
 from nearfirst_training.evaluate import evaluate_loss, summarize
 from nearfirst_training.loop import train
 from nearfirst_training.model import load_model
+from nearfirst_training.world import World
 
 CPU = torch.device("cpu")
 
@@ -27,7 +28,7 @@ def model_and_rows(model_folder, test_file):
 
 
 def measure(model, rows, fidelity=Fidelity.CORRECTED):
-    return evaluate_loss(model, rows, step=0, fidelity=fidelity, precision="fp32", device=CPU)
+    return evaluate_loss(model, rows, step=0, fidelity=fidelity, precision="fp32", world=World(CPU))
 
 
 def literal_mean_losses(model, rows):

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from nearfirst.contracts.arrangements import Fidelity
 from nearfirst.contracts.problems import InvalidInput, NonFiniteLoss, OrderMismatch
 from nearfirst.contracts.training import ModelSpec, OptimizerSpec, ScheduleSpec
 from nearfirst_training import loop, setup
-from nearfirst_training.data import OrderLoader, StepBatch
+from nearfirst_training.batches import OrderLoader, StepBatch
 from nearfirst_training.events import LogEvent, MetricEvent
 
 
@@ -151,13 +152,14 @@ class FaultyLoader(OrderLoader):
         if step != 3:
             return batch
         places = {"shuffle": [1, 0, *range(2, 8)], "drop": range(7), "repeat": [0, 0, *range(2, 8)]}[self.fault]
-        return StepBatch(ids=[batch.ids[p] for p in places], rows=[batch.rows[p] for p in places])
+        ids, rows = ([each[place] for place in places] for each in (batch.ids, batch.rows))
+        return replace(batch, ids=ids, rows=rows, groups=[list(range(len(rows)))])
 
 
 @pytest.mark.parametrize("fault", ["shuffle", "drop", "repeat"])
 def test_a_loader_that_loses_the_order_is_caught_at_that_step(make_job, monkeypatch, read_lines, fault):
     monkeypatch.setattr(FaultyLoader, "fault", fault)
-    monkeypatch.setattr("nearfirst_training.data.OrderLoader", FaultyLoader)
+    monkeypatch.setattr("nearfirst_training.setup.OrderLoader", FaultyLoader)
     job = make_job()
     with pytest.raises(OrderMismatch, match=r"^step 3: row"):
         loop.train(job)
@@ -262,7 +264,7 @@ def test_events_carry_every_metric_that_the_log_has(make_job, read_lines):
     loop.train(job, emit=events.append)
     rows = [event.row.model_dump() for event in events if isinstance(event, MetricEvent)]
     assert rows == read_lines(Path(job.out) / "metrics.jsonl")
-    assert {row["name"] for row in rows} == {"train_loss", "grad_norm", "lr", "tokens_per_s"}
+    assert {row["name"] for row in rows} == {"train_loss", "grad_norm", "lr", "tokens_per_s", "memory_gib"}
 
 
 def test_a_used_folder_is_refused_without_resume(make_job):

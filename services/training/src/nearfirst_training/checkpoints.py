@@ -1,10 +1,11 @@
 """Checkpoints that are either whole or not there.
 
     checkpoints/step-000010/weights/   model.safetensors, config.json, tokenizer files, manifest.json
-    checkpoints/step-000010/state/     state.safetensors (model, optimizer, RNG), state.json, manifest.json
+    checkpoints/step-000010/state/     state.safetensors (model, optimizer, RNG; one of each FSDP rank), state.json,
+                                       manifest.json
 
-A checkpoint is written into a `.partial` folder, synced, its manifest last, and renamed. The manifest has the size and
-sha256 of every file. Nothing is pickled.
+A checkpoint is written into a `.partial` folder by all ranks, synced, its manifest last, and renamed. The manifest has
+the size and sha256 of every file. Nothing is pickled.
 """
 
 import hashlib
@@ -14,13 +15,41 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
+from safetensors import SafetensorError
+
+from nearfirst.contracts.problems import CheckpointNotWritten
 from nearfirst.contracts.training import Checkpoint, CheckpointTier
 from nearfirst_training.provenance import git_revision, package_versions
 
+T = TypeVar("T")
+
 MANIFEST = "manifest.json"
 _CHUNK_BYTES = 1 << 20
+
+
+class Peers(Protocol):
+    """The ranks that write a checkpoint together (`world.World`)."""
+
+    @property
+    def rank(self) -> int:
+        """This one."""
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this one writes the manifest."""
+
+    def gather_in_background(self, value: T) -> list[T]:
+        """Every rank's value, by rank."""
+
+
+class _Alone:
+    rank = 0
+    is_main = True
+
+    def gather_in_background(self, value: T) -> list[T]:
+        return [value]
 
 
 @dataclass(frozen=True)
@@ -40,30 +69,32 @@ def write_checkpoint(
     receipt_head: str,
     identity: RunIdentity,
     fill: Callable[[Path], None],
+    peers: "Peers | None" = None,
 ) -> Checkpoint:
-    """Write one checkpoint, atomically.
+    """Write one checkpoint, atomically. For all ranks to call together, in their writing threads.
 
     Args:
-        root: the run's `checkpoints` folder.
+        root: the run's `checkpoints` folder, which all ranks share.
         tier: weights or state.
         step: optimizer steps that are in it.
         receipt_head: h_step, hex.
         identity: the run's digests.
-        fill: writes the files into the folder that it is given.
+        fill: writes this rank's files into the folder that it is given; no two ranks write one of the same name.
+        peers: all ranks; None: there is one.
 
     Returns:
         The complete checkpoint. One of the same bytes that is there already is left as it is; a different one is
         replaced.
+
+    Raises:
+        CheckpointNotWritten: on every rank, when a rank couldn't write; what was there before is as it was.
     """
+    peers = peers or _Alone()
+    what = f"{tier} checkpoint of step {step}"
     final = root / f"step-{step:06d}" / tier
     partial = final.with_name(f"{tier}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    fill(partial)
-    files = {}
-    for path in sorted(partial.iterdir()):
-        files[path.name] = {"size_bytes": path.stat().st_size, "sha256": _sha256_of(path)}
-        _sync(path)
+    _together(peers, what, lambda: _make_empty(partial) if peers.is_main else None)
+    parts = _together(peers, what, lambda: _filled(partial, peers.rank, fill))
     manifest = {
         "step": step,
         "tier": tier.value,
@@ -73,15 +104,57 @@ def write_checkpoint(
         "dataset_digest": identity.dataset_digest,
         "packages": package_versions(),
         "git_revision": git_revision(),
-        "files": files,
+        "files": {name: entry for part in parts for name, entry in sorted(part.items())},
     }
-    (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
-    _sync(partial / MANIFEST)
-    _sync(partial)
-    _put_in_place(partial, final)
+
+    def finish() -> None:
+        if peers.is_main:
+            _write_manifest(partial, manifest)
+            _put_in_place(partial, final)
+
+    _together(peers, what, finish)
     checkpoint = read_checkpoint(final)
     assert checkpoint is not None
     return checkpoint
+
+
+def _together(peers: "Peers", what: str, work: Callable[[], T]) -> list[T]:
+    """What every rank's work returns; when it fails on one, it has failed on all."""
+    failure, found = None, None
+    try:
+        found = work()
+    except (OSError, SafetensorError) as error:
+        failure = str(error)
+    answers = peers.gather_in_background((failure, found))
+    failures = [f"{reason} (on rank {rank})" for rank, (reason, _) in enumerate(answers) if reason is not None]
+    if failures:
+        raise CheckpointNotWritten(f"{what}: {'; '.join(failures)}")
+    return [each for _, each in answers]  # type: ignore[misc]  # nobody failed
+
+
+def _make_empty(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def _filled(folder: Path, rank: int, fill: Callable[[Path], None]) -> dict[str, dict[str, Any]]:
+    """Size and digest of each file that this rank writes into the folder."""
+    own = folder / f"rank-{rank}"
+    own.mkdir()
+    fill(own)
+    files = {}
+    for path in sorted(own.iterdir()):
+        files[path.name] = {"size_bytes": path.stat().st_size, "sha256": _sha256_of(path)}
+        _sync(path)
+        path.rename(folder / path.name)
+    own.rmdir()
+    return files
+
+
+def _write_manifest(partial: Path, manifest: dict[str, Any]) -> None:
+    (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+    _sync(partial / MANIFEST)
+    _sync(partial)
 
 
 def _put_in_place(partial: Path, final: Path) -> None:
@@ -128,13 +201,15 @@ def delete_checkpoint(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def retain_states(root: Path, keep: int) -> None:
-    """Delete all state checkpoints but the newest `keep`."""
-    for checkpoint in list_checkpoints(root, CheckpointTier.STATE)[:-keep]:
+def retain(root: Path, tier: CheckpointTier, keep: int | None) -> list[int]:
+    """Delete all checkpoints of a tier but the newest `keep` (None: none is deleted); returns the steps of those."""
+    old = [] if keep is None else list_checkpoints(root, tier)[:-keep]
+    for checkpoint in old:
         folder = Path(checkpoint.path)
         delete_checkpoint(folder)
         if not any(folder.parent.iterdir()):
             folder.parent.rmdir()
+    return [checkpoint.step for checkpoint in old]
 
 
 def damaged_files(checkpoint: Checkpoint) -> Iterator[str]:

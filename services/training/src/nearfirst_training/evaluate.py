@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from nearfirst.contracts.arrangements import Fidelity
 from nearfirst.contracts.problems import NonFiniteLoss
 from nearfirst.contracts.training import MetricRow
-from nearfirst_training.data import TokenizedRows, collate
-from nearfirst_training.losses import precision_context, token_losses
+from nearfirst_training.batches import collate
+from nearfirst_training.data import TokenizedRows
+from nearfirst_training.losses import precision_context, token_losses, unwrapped
+from nearfirst_training.world import World
 
 TOKENS_PER_BATCH = 8192
 """Padded tokens in one forward pass; memory only, the result doesn't depend on it beyond rounding."""
@@ -50,17 +52,17 @@ def evaluate_loss(
     step: int,
     fidelity: Fidelity,
     precision: Literal["fp32", "bf16"],
-    device: torch.device,
+    world: World,
 ) -> TestLoss:
     """Measure the loss of test rows; the model's training mode is left as it was.
 
     Args:
-        model: a transformers causal language model on `device`.
+        model: a transformers causal language model on `world.device`, or one shared by all ranks.
         rows: M test rows, at least one of them with a scored token.
         step: optimizer steps so far.
         fidelity: what an example counts whose labels were all cut off: `paper` 0, `corrected` nothing.
         precision: of the forward pass; losses are summed in fp64.
-        device: where the model is.
+        world: the ranks, which take batches in turn.
 
     Raises:
         NonFiniteLoss: the loss of an example isn't finite; the detail names the step and the examples.
@@ -68,16 +70,22 @@ def evaluate_loss(
     Notes:
         Rows are batched by length, longest first, so that little is padding.
     """
-    was_training = model.training
-    model.eval()
+    whole = unwrapped(model)
+    was_training = whole.training
+    whole.eval()
     sums_M = np.zeros(len(rows), dtype=np.float64)
-    with torch.inference_mode(), precision_context(precision, device):
-        for batch_rows in _batches_by_length(rows.lengths()):
-            batch = collate([rows.row(row) for row in batch_rows], device)
-            losses_S = token_losses(model, batch).double()
-            sums = torch.zeros(len(batch_rows), dtype=torch.float64, device=device)
-            sums_M[batch_rows] = sums.index_add_(0, batch.rows, losses_S).cpu().numpy()
-    model.train(was_training)
+    batches = list(_batches_by_length(rows.lengths()))
+    with torch.no_grad(), precision_context(precision, world.device):
+        for number in range(world.rank, -(-len(batches) // world.size) * world.size, world.size):
+            # Sharded weights are put together by all ranks: one that has no batch left repeats the first one.
+            batch_rows = batches[number if number < len(batches) else 0]
+            batch = collate([rows.row(row) for row in batch_rows], world.device).to(world.device)
+            losses_S = token_losses(whole, batch).double()
+            if number < len(batches):
+                sums = torch.zeros(len(batch_rows), dtype=torch.float64, device=world.device)
+                sums_M[batch_rows] = sums.index_add_(0, batch.rows, losses_S).cpu().numpy()
+    whole.train(was_training)
+    sums_M = np.sum(world.gather(sums_M), axis=0)  # one rank's number and zeros: nothing is rounded
     num_scored_M = rows.num_scored()
     means_M = np.divide(sums_M, num_scored_M, out=np.full(len(rows), np.nan), where=num_scored_M > 0)
     _refuse_non_finite(means_M, num_scored_M > 0, rows.ids, step)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nearfirst.contracts.training import Checkpoint, MetricRow
+from nearfirst.contracts.training import Checkpoint, CheckpointTier, MetricRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,14 @@ class CheckpointEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckpointGoneEvent:
+    """A checkpoint was deleted: newer ones have taken its place."""
+
+    step: int
+    tier: CheckpointTier
+
+
+@dataclass(frozen=True, slots=True)
 class LogEvent:
     """A line for whoever reads the run's log."""
 
@@ -35,7 +43,7 @@ class KeptEvent:
     """-1: nothing is kept; the run begins anew, with its measurement of step 0."""
 
 
-Event = MetricEvent | CheckpointEvent | LogEvent | KeptEvent
+Event = MetricEvent | CheckpointEvent | CheckpointGoneEvent | LogEvent | KeptEvent
 Emit = Callable[[Event], None]
 
 

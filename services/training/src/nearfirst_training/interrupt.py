@@ -11,9 +11,14 @@ class StopRequest:
 
     def __init__(self) -> None:
         self._came = False
+        self._is_patient = False
 
-    def listen(self, *signals: signal.Signals) -> None:
-        """Catch each of these signals once; a second one has its usual effect. For the main thread only."""
+    def listen(self, *signals: signal.Signals, patient: bool = False) -> None:
+        """Catch each of these signals once; a second one has its usual effect, unless `patient`: then it has none.
+
+        For the main thread only.
+        """
+        self._is_patient = patient
         for number in signals:
             signal.signal(number, self._remember)
 
@@ -24,4 +29,5 @@ class StopRequest:
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self._came = True
-        signal.signal(number, signal.SIG_DFL)
+        if not self._is_patient:
+            signal.signal(number, signal.SIG_DFL)

@@ -1,4 +1,6 @@
-"""`python -m nearfirst_training.launch JOB.json`: one training job as a process of its own.
+"""`python -m nearfirst_training.launch JOB.json`: one training job as a process of its own, or as several.
+
+A job for several processes becomes torchrun, which starts this module once for each (`--rank`).
 
 stdout has one JSON object a line, and nothing else (what libraries print goes to stderr):
 
@@ -6,13 +8,17 @@ stdout has one JSON object a line, and nothing else (what libraries print goes t
     {"type": "kept", "step": 2}                                     of an earlier attempt; -1: nothing
     {"type": "metric", "step": 3, "name": "train_loss", "value": 7.1}
     {"type": "checkpoint", "checkpoint": {contracts.training.Checkpoint}}
+    {"type": "checkpoint_gone", "step": 2, "tier": "state"}         deleted: newer ones have taken its place
     {"type": "log", "message": "..."}
     {"type": "result", "result": {job.TrainResult}}                 exit 0
     {"type": "error", "code": "invalid_model", "detail": "..."}     exit 2: the user's; 1: `internal_error`
     {"type": "interrupted", "step": 3}                              exit 75: SIGTERM; a state checkpoint is saved (or an
                                                                     earlier attempt's process is still in the folder)
 
-On Linux the process is killed when the thread that started it ends, so that it never outlives its worker.
+Of several ranks the main one speaks, but every rank tells of its error; torchrun's exit status is its own, so that the
+messages decide. Ranks that were interrupted all exit with 0: torchrun has nobody to end then.
+
+On Linux a process is killed when the thread that started it ends, so that it never outlives its worker.
 """
 
 import json
@@ -20,22 +26,24 @@ import os
 import signal
 import sys
 import traceback
+from contextlib import nullcontext
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from nearfirst.contracts.problems import InvalidInput, NearfirstError
 from nearfirst.contracts.progress import Interrupted
 from nearfirst.processes import die_with_parent
-from nearfirst_training.events import CheckpointEvent, Event, KeptEvent, LogEvent, MetricEvent
+from nearfirst_training.events import CheckpointEvent, CheckpointGoneEvent, Event, KeptEvent, LogEvent, MetricEvent
 from nearfirst_training.folder import FolderBusy, RunFolder
 from nearfirst_training.interrupt import StopRequest
-from nearfirst_training.job import read_job
+from nearfirst_training.job import TrainingJob, read_job
 
 EXIT_INTERNAL_ERROR = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 75
 """EX_TEMPFAIL of sysexits.h: try again."""
 
+_RANK_FLAG = "--rank"
 _EARLIER_ATTEMPT_S = 60.0
 """How long to wait for a process of an earlier attempt, whose worker lost its lease, to leave the folder."""
 
@@ -44,14 +52,14 @@ class Reporter:
     """Writes the protocol's lines."""
 
     def __init__(self, stream: IO[str], stop_request: StopRequest) -> None:
-        self._stream = stream
+        self.stream = stream
         self._stop_request = stop_request
         self._step = 0
 
     def write(self, kind: str, **fields: Any) -> None:
         """Write one line."""
-        self._stream.write(json.dumps({"type": kind, **fields}, ensure_ascii=False) + "\n")
-        self._stream.flush()
+        self.stream.write(json.dumps({"type": kind, **fields}, ensure_ascii=False) + "\n")
+        self.stream.flush()
 
     def progress(self, done: int, total: int | None, unit: str) -> None:
         """Report progress.
@@ -71,6 +79,8 @@ class Reporter:
                 self.write("metric", **row.model_dump())
             case CheckpointEvent(checkpoint):
                 self.write("checkpoint", checkpoint=checkpoint.model_dump(mode="json"))
+            case CheckpointGoneEvent(step, tier):
+                self.write("checkpoint_gone", step=step, tier=tier)
             case KeptEvent(step):
                 self.write("kept", step=step)
             case LogEvent(message):
@@ -81,23 +91,40 @@ class Reporter:
         self.write("interrupted", step=self._step)
 
 
+class SilentReporter(Reporter):
+    """Of every rank but the main one: tells of an error and of nothing else."""
+
+    def write(self, kind: str, **fields: Any) -> None:
+        """Write one line, if it is an error."""
+        if kind == "error":
+            super().write(kind, **fields)
+
+
 def main(arguments: list[str]) -> int:
     """Run the job of a file; returns the exit status."""
     die_with_parent()
+    is_rank = arguments[:1] == [_RANK_FLAG]
     stop_request = StopRequest()
-    stop_request.listen(signal.SIGTERM)
+    stop_request.listen(signal.SIGTERM, patient=is_rank)  # torchrun passes on what the whole group has got already
     reporter = Reporter(_take_stdout(), stop_request)
     try:
-        if len(arguments) != 1:
-            raise InvalidInput(f"wanted one argument, the job file; got {len(arguments)}")
-        job = read_job(Path(arguments[0]))
-        from nearfirst_training.loop import train  # seconds of imports, after SIGTERM is handled
+        paths = arguments[is_rank:]
+        if len(paths) != 1:
+            raise InvalidInput(f"wanted one argument, the job file; got {len(paths)}")
+        job = read_job(Path(paths[0]))
+        if job.settings.num_processes > 1 and not is_rank:
+            _become_torchrun(paths[0], job, reporter.stream)
+        is_main = not is_rank or _local_rank() == 0
+        if not is_main:
+            reporter = SilentReporter(reporter.stream, stop_request)
+        folder = RunFolder(Path(job.out))
+        with folder.locked(_EARLIER_ATTEMPT_S) if is_main else nullcontext():
+            from nearfirst_training.loop import train  # seconds of imports, after SIGTERM is handled
 
-        with RunFolder(Path(job.out)).locked(_EARLIER_ATTEMPT_S):
             result = train(job, emit=reporter.emit, progress=reporter.progress)
     except Interrupted:
         reporter.interrupted()
-        return EXIT_INTERRUPTED
+        return 0 if is_rank else EXIT_INTERRUPTED
     except FolderBusy as error:
         reporter.write("log", message=error.detail)
         reporter.interrupted()
@@ -111,6 +138,23 @@ def main(arguments: list[str]) -> int:
         return EXIT_INTERNAL_ERROR
     reporter.write("result", result=result.model_dump(mode="json"))
     return 0
+
+
+def _local_rank() -> int:
+    """This rank's number on its machine, as torchrun counts."""
+    from torch.distributed import get_node_local_rank
+
+    return int(get_node_local_rank())
+
+
+def _become_torchrun(job_file: str, job: TrainingJob, stdout: IO[str]) -> NoReturn:
+    """Go on as torchrun, which leaves SIGTERM to its ranks: they end by themselves, when their state is saved."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--max-restarts", "0"]
+    ranks = ["--nproc-per-node", str(job.settings.num_processes), "--signals-to-handle", "SIGINT,SIGHUP,SIGQUIT"]
+    os.dup2(stdout.fileno(), sys.stdout.fileno())
+    os.set_inheritable(sys.stdout.fileno(), True)
+    os.execv(sys.executable, [*torchrun, *ranks, "-m", "nearfirst_training.launch", _RANK_FLAG, job_file])
 
 
 def _take_stdout() -> IO[str]:

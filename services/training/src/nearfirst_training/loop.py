@@ -1,7 +1,5 @@
-"""The training loop: one process, one device, exactly the given order."""
+"""The training loop: any number of ranks, exactly the given order."""
 
-import math
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
@@ -9,29 +7,32 @@ from typing import Any
 import torch
 
 from nearfirst.contracts.arrangements import Fidelity
-from nearfirst.contracts.problems import InvalidInput, NonFiniteLoss
 from nearfirst.contracts.progress import Interrupted, ProgressCallback, ignore_progress
-from nearfirst.contracts.training import MetricRow, TrainSettings
+from nearfirst.contracts.training import TrainSettings
+from nearfirst_training.batches import MicroBatch, StepBatch, in_plan_order, prefetched
 from nearfirst_training.checkpoints import list_checkpoints
-from nearfirst_training.data import StepBatch
 from nearfirst_training.evaluate import evaluate_loss
 from nearfirst_training.events import Emit, ignore_event
 from nearfirst_training.folder import write_json
 from nearfirst_training.job import TrainingJob, TrainResult
-from nearfirst_training.losses import precision_context, token_losses
+from nearfirst_training.losses import precision_context, token_losses, unwrapped
+from nearfirst_training.memory import explained_memory_errors
 from nearfirst_training.optimization import clip_gradients, learning_rate, set_learning_rate
 from nearfirst_training.setup import Run, set_up
+from nearfirst_training.step_log import StepLog
+from nearfirst_training.strategies import gradient_exchange
+from nearfirst_training.world import joined
 
 
 def train(job: TrainingJob, *, emit: Emit = ignore_event, progress: ProgressCallback = ignore_progress) -> TrainResult:
-    """Train a model on exactly the job's order, and prove it.
+    """Train a model on exactly the job's order, and prove it. With several processes, all of them call it.
 
     Args:
         job: what to train on what, and where to write (folder.py lists the files).
-        emit: told of measurements, checkpoints and remarks as they come.
+        emit: told of measurements, checkpoints and remarks as they come; by the main rank.
         progress: told of rows while data are read, and of steps after each step. When it raises `Interrupted` between
-            steps, a state checkpoint is saved before that goes on to the caller; any other exception ends the run at
-            once.
+            steps, on any rank, all of them save a state checkpoint before that goes on to their callers; any other
+            exception ends the run at once.
 
     Returns:
         What was done; `receipt.json` is in the folder then.
@@ -39,19 +40,26 @@ def train(job: TrainingJob, *, emit: Emit = ignore_event, progress: ProgressCall
     Raises:
         InvalidInput: the job, its data or its model can't be used (InvalidDataset, InvalidModel), or `out` has a run in
             it and `resume` is off.
-        StateConflict: `resume` with another order, model or settings than the run in `out`.
+        StateConflict: `resume` with another order, model, settings or number of processes than the run in `out`.
         OrderMismatch: the order file was changed, or a step's batch isn't the plan's; the detail names the step. The
             model has learnt nothing from that step.
-        NonFiniteLoss: loss or gradient norm isn't finite; the detail names the step and its ids. No update was made.
+        NonFiniteLoss: loss or gradient norm isn't finite; the detail names the step and its ids. The model has learnt
+            nothing from that step.
+        OutOfMemory: the detail names the step and its longest forward pass.
+        CheckpointNotWritten: the disk is full, say; earlier checkpoints are as they were.
 
     Notes:
         One job gives the same weight bytes on one kind of CPU and number of threads, interrupted or not.
     """
-    device = _device(job.settings.gpus)
-    with _reproducible(device), closing(set_up(job, device, emit=emit, progress=progress)) as run:
+    with (
+        joined(job.settings) as world,
+        _reproducible(world.device),
+        closing(set_up(job, world, emit=emit, progress=progress)) as run,
+    ):
         num_tokens = _make_steps(run, progress)
         receipt = run.receipt.receipt()
-        write_json(run.folder.receipt, receipt.model_dump(mode="json"))
+        if world.is_main:
+            write_json(run.folder.receipt, receipt.model_dump(mode="json"))
         return TrainResult(
             steps=receipt.steps,
             num_tokens=num_tokens,
@@ -65,77 +73,80 @@ def train(job: TrainingJob, *, emit: Emit = ignore_event, progress: ProgressCall
 
 def _make_steps(run: Run, progress: ProgressCallback) -> int:
     """Make every step that is left; returns the number of tokens trained on."""
-    settings, plan = run.settings, run.plan
+    settings, plan, world = run.settings, run.plan, run.world
     done = run.resumed_from or 0
     if run.resumed_from is None:
         _measure(run, step=0)
-    _report(run, done, progress)
+    steps = StepLog(run)
+    is_stopping = _report(run, done, progress)
     num_tokens = 0
-    for step in range(done + 1, plan.num_steps + 1):
-        started_at = time.perf_counter()
-        batch = run.loader.batch(step)
+    for step, batch, micro_batches in prefetched(run.loader, range(done + 1, plan.num_steps + 1), world.device):
+        # One exchange a step: what the ranks are about to consume, and whether one of them was told to stop.
+        said = world.gather((batch.ids, is_stopping))
+        if any(stopping for _, stopping in said):
+            _save_and_stop(run, step - 1)
         # Before the forward pass: a wrong batch must not touch the weights.
-        head = run.receipt.consume(batch.ids)
+        ids = in_plan_order([each for each, _ in said])
+        head = run.receipt.consume(ids)
         rate = learning_rate(step, plan.num_steps, settings.schedule, settings.optimizer.lr)
         set_learning_rate(run.optimizer, rate)
-        loss = accumulate_gradients(run.model, batch, settings, run.device)
-        if loss is None:
-            run.recorder.log(f"step {step}: none of its rows has a scored token; no update ({', '.join(batch.ids)})")
-            values = {"lr": rate}
-        else:
-            norm = clip_gradients(run.model, settings.optimizer.max_grad_norm)
-            values = {"train_loss": loss.item(), "grad_norm": norm.item(), "lr": rate}
-            _refuse_non_finite(step, batch.ids, values)
-            run.optimizer.step()
-            values["tokens_per_s"] = batch.num_tokens / (time.perf_counter() - started_at)
+        with explained_memory_errors(step, micro_batches):
+            loss = accumulate_gradients(run.model, batch, micro_batches, settings, world.device)
+            if loss is None:
+                run.recorder.log(f"step {step}: none of its rows has a scored token; no update ({', '.join(ids)})")
+                steps.without_update(step, rate, batch.num_tokens)
+            else:
+                norm = clip_gradients(unwrapped(run.model), settings.optimizer.max_grad_norm)
+                steps.update(step, ids, rate, batch.num_tokens, loss, norm)
         run.optimizer.zero_grad(set_to_none=True)
         num_tokens += batch.num_tokens
-        run.recorder.consumed(step, batch.ids, head)
-        run.recorder.metrics([MetricRow(step=step, name=name, value=value) for name, value in values.items()])
         is_last = step == plan.num_steps
+        if is_last or step % settings.log_every == 0 or run.checkpointer.is_due(step):
+            steps.look()
+        run.recorder.consumed(step, ids, head)
         if is_last or step % run.evaluate_every == 0:
             _measure(run, step)
         run.checkpointer.after_step(step, head.hex(), is_last=is_last)
-        _report(run, step, progress)
+        is_stopping = _report(run, step, progress)
+    if any(world.gather(is_stopping)):
+        _save_and_stop(run, plan.num_steps)
     return num_tokens
 
 
 def accumulate_gradients(
-    model: Any, batch: StepBatch, settings: TrainSettings, device: torch.device
+    model: Any, batch: StepBatch, micro_batches: list[MicroBatch], settings: TrainSettings, device: torch.device
 ) -> torch.Tensor | None:
-    """Forward and backward over a step's micro-batches.
+    """Forward and backward over this rank's part of a step.
 
-    The step's loss is sum of token losses / scored tokens of the *whole* step, so that micro-batches change rounding
-    only. `paper`: the mean of the micro-batches' means, which weighs a token by how few its micro-batch has.
+    The step's loss is sum of token losses / scored tokens of the *whole* step, of all ranks, so that micro-batches and
+    ranks change rounding only. `paper`: the mean of the micro-batches' means, which weighs a token by how few its
+    micro-batch has.
 
     Returns:
-        The loss, a detached fp32 scalar on `device`; gradients are in the weights. None, and no gradient, when the step
-        has no scored token.
+        This rank's part of the loss, a detached fp32 scalar on `device`; gradients, summed over the ranks, are in the
+        weights. None, and no gradient, when the step has no scored token.
     """
-    micro_batches = batch.micro_batches(settings.micro_batch_size, device)
-    num_scored = sum(len(micro_batch.targets) for micro_batch in micro_batches)
-    if num_scored == 0:
+    if batch.num_scored == 0:
         return None
     step_loss = torch.zeros((), device=device)
-    for micro_batch in micro_batches:
-        if len(micro_batch.targets) == 0:
-            continue
+    for number, each in enumerate(micro_batches, start=1):
+        micro_batch = each.to(device)
         with precision_context(settings.precision, device):
             losses_S = token_losses(model, micro_batch)
-        if settings.fidelity is Fidelity.PAPER:
-            loss = losses_S.mean() / len(micro_batches)
+        if settings.fidelity is Fidelity.PAPER and len(micro_batch.targets):
+            loss = losses_S.mean() / batch.num_groups
         else:
-            loss = losses_S.sum() / num_scored
-        loss.backward()  # type: ignore[no-untyped-call]
+            loss = losses_S.sum() / batch.num_scored
+        with gradient_exchange(model, is_last=number == len(micro_batches)):
+            loss.backward()  # type: ignore[no-untyped-call]
         step_loss += loss.detach()
     return step_loss
 
 
-def _refuse_non_finite(step: int, ids: list[str], values: dict[str, float]) -> None:
-    """Stop before the update when loss or gradient norm is infinite or not a number."""
-    wrong = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
-    if wrong:
-        raise NonFiniteLoss(f"step {step}: {' and '.join(wrong)}; no update was made; its ids are {', '.join(ids)}")
+def _save_and_stop(run: Run, step: int) -> None:
+    """Save a state, and end the run for now."""
+    run.checkpointer.save_state(step, run.receipt.head.hex())
+    raise Interrupted(f"told to end after step {step}")
 
 
 def _measure(run: Run, step: int) -> None:
@@ -148,31 +159,18 @@ def _measure(run: Run, step: int) -> None:
         step=step,
         fidelity=run.settings.fidelity,
         precision=run.settings.precision,
-        device=run.device,
+        world=run.world,
     )
     run.recorder.metrics(measured.metric_rows())
 
 
-def _report(run: Run, step: int, progress: ProgressCallback) -> None:
-    """Tell how far the run is; save a state when that ends it."""
+def _report(run: Run, step: int, progress: ProgressCallback) -> bool:
+    """Tell how far the run is; returns whether this rank was told to stop."""
     try:
         progress(step, run.plan.num_steps, "steps")
     except Interrupted:
-        run.checkpointer.save_state(step, run.receipt.head.hex())
-        raise
-
-
-def _device(gpus: int) -> torch.device:
-    """The device to train on.
-
-    Raises:
-        InvalidInput: a GPU is asked for and torch sees none.
-    """
-    if gpus == 0:
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise InvalidInput(f"gpus: {gpus} asked for, torch sees none; 0 trains on the CPU")
-    return torch.device("cuda", 0)
+        return True
+    return False
 
 
 @contextmanager

@@ -5,8 +5,9 @@ from typing import Any, Literal
 
 import torch
 from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
 
-from nearfirst_training.data import MicroBatch
+from nearfirst_training.batches import MicroBatch
 
 
 def precision_context(precision: Literal["fp32", "bf16"], device: torch.device) -> AbstractContextManager[Any]:
@@ -14,11 +15,16 @@ def precision_context(precision: Literal["fp32", "bf16"], device: torch.device) 
     return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
+def unwrapped(model: Any) -> Any:
+    """The transformers model, whatever shares its gradients."""
+    return model.module if isinstance(model, DistributedDataParallel) else model
+
+
 def token_losses(model: Any, batch: MicroBatch) -> torch.Tensor:
     """Negative log-likelihood of each scored token, in nats.
 
     Args:
-        model: a transformers causal language model.
+        model: a transformers causal language model, or one that shares its gradients with other ranks.
         batch: a padded micro-batch on the model's device.
 
     Returns:
@@ -32,7 +38,7 @@ def token_losses(model: Any, batch: MicroBatch) -> torch.Tensor:
         hidden_bTD = inputs[0]
         return (hidden_bTD.flatten(0, 1).index_select(0, batch.predictors)[None],)
 
-    hook = model.get_output_embeddings().register_forward_pre_hook(select)
+    hook = unwrapped(model).get_output_embeddings().register_forward_pre_hook(select)
     try:
         logits_1SV = model(input_ids=batch.input_ids, use_cache=False).logits
     finally:

@@ -14,7 +14,9 @@ _WEIGHTS, _WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
-def load_model(spec: ModelSpec, *, seed: int, max_length: int, device: torch.device) -> tuple[Any, Any]:
+def load_model(
+    spec: ModelSpec, *, seed: int, max_length: int, device: torch.device, attention: str = "sdpa"
+) -> tuple[Any, Any]:
     """Load or initialise a causal language model with its tokenizer.
 
     Args:
@@ -22,6 +24,7 @@ def load_model(spec: ModelSpec, *, seed: int, max_length: int, device: torch.dev
         seed: what the weights of `init: random` are drawn from. The global generator is left seeded with it.
         max_length: longest sequence that will be asked of it, in tokens.
         device: where the weights go.
+        attention: transformers' name of an implementation.
 
     Returns:
         The model with fp32 weights in training mode, and the tokenizer.
@@ -43,7 +46,8 @@ def load_model(spec: ModelSpec, *, seed: int, max_length: int, device: torch.dev
     tokenizer = _load_tokenizer(spec)
     _check_fit(spec, config, tokenizer, max_length)
     torch.manual_seed(seed)
-    model = _random_model(spec, config) if spec.init == "random" else _pretrained_model(spec, config)
+    make = _random_model if spec.init == "random" else _pretrained_model
+    model = make(spec, config, attention)
     return model.to(device).train(), tokenizer
 
 
@@ -121,17 +125,19 @@ def _check_fit(spec: ModelSpec, config: Any, tokenizer: Any, max_length: int) ->
         )
 
 
-def _random_model(spec: ModelSpec, config: Any) -> Any:
+def _random_model(spec: ModelSpec, config: Any, attention: str) -> Any:
     """Weights drawn from torch's global generator."""
     from transformers import AutoModelForCausalLM
 
     try:
-        return AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
+        return AutoModelForCausalLM.from_config(
+            config, dtype=torch.float32, attn_implementation=attention, trust_remote_code=False
+        )
     except Exception as error:  # what a wrong field of a configuration raises depends on the field
         raise InvalidModel(f"model {spec.name_or_path}: can't be built from its configuration: {error}") from error
 
 
-def _pretrained_model(spec: ModelSpec, config: Any) -> Any:
+def _pretrained_model(spec: ModelSpec, config: Any, attention: str) -> Any:
     """Weights from safetensors; every weight of the model must be among them."""
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
@@ -142,11 +148,12 @@ def _pretrained_model(spec: ModelSpec, config: Any) -> Any:
             config=config,
             revision=spec.revision,
             dtype=torch.float32,
+            attn_implementation=attention,
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
         )
-    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
         raise InvalidModel(f"model {spec.name_or_path}: can't be loaded: {error}") from error
     absent = sorted(loaded["missing_keys"])
     if absent:

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 
 from nearfirst.contracts.training import OptimizerSpec, ScheduleSpec
 
@@ -61,6 +62,8 @@ def clip_gradients(model: Any, max_norm: float | None) -> torch.Tensor:
     """
     gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
+    if isinstance(norm, DTensor):
+        norm = norm.full_tensor()
     if max_norm is not None:
         torch.nn.utils.clip_grads_with_norm_(model.parameters(), max_norm, norm)
     return norm

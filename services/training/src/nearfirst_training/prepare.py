@@ -18,6 +18,8 @@ from nearfirst_training.job import TrainingJob
 from nearfirst_training.plan import Plan, rows_to_consume
 from nearfirst_training.provenance import refuse_other_identity
 
+_WITHOUT_EFFECT = {"checkpoint", "log_every", "preset"}
+
 
 @dataclass(frozen=True)
 class JobData:
@@ -100,7 +102,8 @@ def _plan_of(order: OrderTable, settings: TrainSettings, dataset_digest: str) ->
 def run_identity(job: TrainingJob, data: JobData, model: Any) -> dict[str, Any]:
     """Everything that the weights of a run depend on, and what its test loss is measured on, as JSON.
 
-    What is written when (`settings.checkpoint`) is no part of it.
+    What is written or looked at when (`settings.checkpoint`, `log_every`) is no part of it, and neither is the name of
+    a preset, whose fields are.
     """
     config = json.loads(model.config.to_json_string(use_diff=False))
     for name in ("transformers_version", "_name_or_path"):
@@ -109,7 +112,7 @@ def run_identity(job: TrainingJob, data: JobData, model: Any) -> dict[str, Any]:
         "dataset_digest": data.plan.dataset_digest,
         "arrangement_digest": data.plan.arrangement_digest,
         "test": {"digest": data.test_digest, "tasks": job.test_tasks},
-        "settings": job.settings.model_dump(mode="json", exclude={"checkpoint"}),
+        "settings": job.settings.model_dump(mode="json", exclude=_WITHOUT_EFFECT),
         "model_config": config,
         "model_commit": getattr(model.config, "_commit_hash", None),
     }

@@ -1,26 +1,67 @@
-"""What a run leaves behind while it runs: its logs and its checkpoints."""
+"""The logs that a run leaves behind, and what it tells while it runs."""
 
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
-import torch
-
-from nearfirst.contracts.training import Checkpoint, CheckpointSpec, CheckpointTier, MetricRow
-from nearfirst_training.checkpoints import (
-    RunIdentity,
-    delete_checkpoint,
-    list_checkpoints,
-    read_checkpoint,
-    retain_states,
-    write_checkpoint,
-)
-from nearfirst_training.events import CheckpointEvent, Emit, KeptEvent, LogEvent, MetricEvent
+from nearfirst.contracts.training import MetricRow
+from nearfirst_training.checkpoints import delete_checkpoint, list_checkpoints
+from nearfirst_training.events import CheckpointEvent, Emit, Event, KeptEvent, LogEvent, MetricEvent
 from nearfirst_training.folder import JsonLog, RunFolder, consumed_line, metric_line, read_log
-from nearfirst_training.state import Position, write_state, write_weights
 
 
-class Recorder:
-    """Writes the logs and checkpoints of a run, and tells of them."""
+class Recorder(Protocol):
+    """What the loop tells of a run."""
+
+    def tell(self, event: Event) -> None:
+        """Tell of something."""
+
+    def log(self, message: str) -> None:
+        """Tell something to whoever reads the run's log."""
+
+    def consumed(self, step: int, ids: list[str], head: bytes) -> None:
+        """Record what a step consumed."""
+
+    def metrics(self, rows: list[MetricRow]) -> None:
+        """Record measurements."""
+
+    def latest(self, name: str) -> float | None:
+        """The last value of a metric, over the whole run; None when it was never measured."""
+
+    def sync(self) -> None:
+        """Force the logs to the disk."""
+
+    def close(self) -> None:
+        """Close the logs."""
+
+
+class SilentRecorder:
+    """Of every rank but the main one: it has nothing to add."""
+
+    def tell(self, event: Event) -> None:
+        """Say nothing."""
+
+    def log(self, message: str) -> None:
+        """Say nothing."""
+
+    def consumed(self, step: int, ids: list[str], head: bytes) -> None:
+        """Write nothing."""
+
+    def metrics(self, rows: list[MetricRow]) -> None:
+        """Write nothing."""
+
+    def latest(self, name: str) -> float | None:
+        """Know nothing."""
+        return None
+
+    def sync(self) -> None:
+        """Have nothing to write."""
+
+    def close(self) -> None:
+        """Have nothing to close."""
+
+
+class FileRecorder:
+    """Writes the logs of a run into its folder, and tells of what is in them."""
 
     def __init__(self, folder: RunFolder, emit: Emit, *, resumed_from: int | None) -> None:
         """Open the logs, cut back to what the state at `resumed_from` knows; None: a new run, nothing is kept."""
@@ -46,6 +87,10 @@ class Recorder:
         for checkpoint in list_checkpoints(self._folder.checkpoints):
             self._emit(CheckpointEvent(checkpoint))
 
+    def tell(self, event: Event) -> None:
+        """Tell of something that the logs don't have."""
+        self._emit(event)
+
     def log(self, message: str) -> None:
         """Tell something to whoever reads the run's log."""
         self._emit(LogEvent(message))
@@ -65,10 +110,6 @@ class Recorder:
         """The last value of a metric, over the whole run; None when it was never measured."""
         return self._latest.get(name)
 
-    def checkpoint_written(self, checkpoint: Checkpoint) -> None:
-        """Tell of a complete checkpoint."""
-        self._emit(CheckpointEvent(checkpoint))
-
     def sync(self) -> None:
         """Force the logs to the disk: a state must never know more than they do."""
         self._consumed.sync()
@@ -78,56 +119,3 @@ class Recorder:
         """Close the logs."""
         self._consumed.close()
         self._metrics.close()
-
-
-class Checkpointer:
-    """Writes checkpoints when they are due."""
-
-    def __init__(
-        self,
-        folder: RunFolder,
-        recorder: Recorder,
-        spec: CheckpointSpec,
-        identity: RunIdentity,
-        *,
-        model: Any,
-        tokenizer: Any,
-        optimizer: torch.optim.Optimizer,
-    ) -> None:
-        self._root = folder.checkpoints
-        self._recorder = recorder
-        self._spec = spec
-        self._identity = identity
-        self._model = model
-        self._tokenizer = tokenizer
-        self._optimizer = optimizer
-
-    def after_step(self, step: int, head: str, *, is_last: bool) -> None:
-        """Write what is due after a step: weights first, so that a state is never without them."""
-        if is_last or _is_due(step, self._spec.weights_every):
-            self._write(CheckpointTier.WEIGHTS, step, head)
-        if is_last or _is_due(step, self._spec.state_every):
-            self.save_state(step, head)
-
-    def save_state(self, step: int, head: str) -> None:
-        """Write a state checkpoint now, unless the step has one; delete those that are too old."""
-        if read_checkpoint(self._root / f"step-{step:06d}" / CheckpointTier.STATE) is None:
-            self._recorder.sync()
-            self._write(CheckpointTier.STATE, step, head)
-            retain_states(self._root, self._spec.keep_state)
-
-    def _write(self, tier: CheckpointTier, step: int, head: str) -> None:
-        def fill(folder: Path) -> None:
-            if tier is CheckpointTier.WEIGHTS:
-                write_weights(folder, self._model, self._tokenizer)
-            else:
-                position = Position(step, head, self._identity.arrangement_digest, self._identity.spec_digest)
-                write_state(folder, position, self._model, self._optimizer)
-
-        self._recorder.checkpoint_written(
-            write_checkpoint(self._root, tier, step, receipt_head=head, identity=self._identity, fill=fill)
-        )
-
-
-def _is_due(step: int, every: int | None) -> bool:
-    return every is not None and step % every == 0

@@ -181,6 +181,22 @@ class NonFiniteLoss(NearfirstError):
     title = "Loss is not finite"
 
 
+class OutOfMemory(NearfirstError):
+    """A training process ran out of memory; the detail names the step and what was asked for."""
+
+    code = "out_of_memory"
+    status = 422
+    title = "Out of memory"
+
+
+class CheckpointNotWritten(NearfirstError):
+    """A checkpoint couldn't be written: a full disk, or a folder that is gone. Earlier ones are as they were."""
+
+    code = "checkpoint_not_written"
+    status = 500
+    title = "Checkpoint not written"
+
+
 def invalid_input_from_validation(error: ValidationError, what: str) -> InvalidInput:
     """A pydantic error as an `InvalidInput` that names each wrong field.
 
