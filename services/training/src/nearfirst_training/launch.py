@@ -1,6 +1,6 @@
 """`python -m nearfirst_training.launch JOB.json`: one training job as a process of its own, or as several.
 
-A job for several processes becomes torchrun, which starts this module once for each (`--rank`).
+A job whose processes form a group becomes torchrun, which starts this module once for each (`--rank`).
 
 stdout has one JSON object a line, and nothing else (what libraries print goes to stderr):
 
@@ -15,8 +15,8 @@ stdout has one JSON object a line, and nothing else (what libraries print goes t
     {"type": "interrupted", "step": 3}                              exit 75: SIGTERM; a state checkpoint is saved (or an
                                                                     earlier attempt's process is still in the folder)
 
-Of several ranks the main one speaks, but every rank tells of its error; torchrun's exit status is its own, so that the
-messages decide. Ranks that were interrupted all exit with 0: torchrun has nobody to end then.
+Of several ranks the main one speaks, but every rank tells of its error. torchrun's exit status is its own, so that the
+messages decide.
 
 On Linux a process is killed when the thread that started it ends, so that it never outlives its worker.
 """
@@ -44,6 +44,8 @@ EXIT_INTERRUPTED = 75
 """EX_TEMPFAIL of sysexits.h: try again."""
 
 _RANK_FLAG = "--rank"
+_SAVING_STATE_S = 300
+"""How long torchrun waits for ranks to end: for the state of a large model to be written."""
 _EARLIER_ATTEMPT_S = 60.0
 """How long to wait for a process of an earlier attempt, whose worker lost its lease, to leave the folder."""
 
@@ -105,14 +107,14 @@ def main(arguments: list[str]) -> int:
     die_with_parent()
     is_rank = arguments[:1] == [_RANK_FLAG]
     stop_request = StopRequest()
-    stop_request.listen(signal.SIGTERM, patient=is_rank)  # torchrun passes on what the whole group has got already
+    stop_request.listen(signal.SIGTERM, patient=is_rank)  # torchrun may repeat it
     reporter = Reporter(_take_stdout(), stop_request)
     try:
         paths = arguments[is_rank:]
         if len(paths) != 1:
             raise InvalidInput(f"wanted one argument, the job file; got {len(paths)}")
         job = read_job(Path(paths[0]))
-        if job.settings.num_processes > 1 and not is_rank:
+        if job.settings.needs_torchrun and not is_rank:
             _become_torchrun(paths[0], job, reporter.stream)
         is_main = not is_rank or _local_rank() == 0
         if not is_main:
@@ -148,12 +150,11 @@ def _local_rank() -> int:
 
 
 def _become_torchrun(job_file: str, job: TrainingJob, stdout: IO[str]) -> NoReturn:
-    """Go on as torchrun, which leaves SIGTERM to its ranks: they end by themselves, when their state is saved."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Go on as torchrun. It passes SIGTERM on to its ranks, which end when their state is saved."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--max-restarts", "0"]
-    ranks = ["--nproc-per-node", str(job.settings.num_processes), "--signals-to-handle", "SIGINT,SIGHUP,SIGQUIT"]
+    ranks = ["--nproc-per-node", str(job.settings.num_processes), "--shutdown-timeout", str(_SAVING_STATE_S)]
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until torchrun listens, nothing is there to be saved
     os.dup2(stdout.fileno(), sys.stdout.fileno())
-    os.set_inheritable(sys.stdout.fileno(), True)
     os.execv(sys.executable, [*torchrun, *ranks, "-m", "nearfirst_training.launch", _RANK_FLAG, job_file])
 
 

@@ -131,13 +131,13 @@ def accumulate_gradients(
     step_loss = torch.zeros((), device=device)
     for number, each in enumerate(micro_batches, start=1):
         micro_batch = each.to(device)
-        with precision_context(settings.precision, device):
-            losses_S = token_losses(model, micro_batch)
-        if settings.fidelity is Fidelity.PAPER and len(micro_batch.targets):
-            loss = losses_S.mean() / batch.num_groups
-        else:
-            loss = losses_S.sum() / batch.num_scored
         with gradient_exchange(model, is_last=number == len(micro_batches)):
+            with precision_context(settings.precision, device):
+                losses_S = token_losses(model, micro_batch)
+            if settings.fidelity is Fidelity.PAPER and len(micro_batch.targets):
+                loss = losses_S.mean() / batch.num_groups
+            else:
+                loss = losses_S.sum() / batch.num_scored
             loss.backward()  # type: ignore[no-untyped-call]
         step_loss += loss.detach()
     return step_loss

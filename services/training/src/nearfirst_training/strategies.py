@@ -81,11 +81,15 @@ def _replicated(model: Any, world: World) -> DistributedDataParallel:
     return replica
 
 
-def _summed(_state: object, bucket: Any) -> Any:
+def _summed(
+    _state: object,
+    bucket: dist.GradBucket,  # type: ignore[name-defined]  # torch has it, its stubs don't; DDP checks the annotation
+) -> torch.futures.Future[torch.Tensor]:
     """A bucket's gradients, added up over all ranks (DDP would divide them by their number)."""
     work = dist.all_reduce(bucket.buffer(), async_op=True)
     assert work is not None
-    return work.get_future().then(lambda done: done.value()[0])
+    added_up: torch.futures.Future[torch.Tensor] = work.get_future().then(lambda done: done.value()[0])
+    return added_up
 
 
 def _sharded(model: Any, blocks: list[torch.nn.Module], settings: TrainSettings, world: World) -> FSDPModule:
@@ -99,12 +103,13 @@ def _sharded(model: Any, blocks: list[torch.nn.Module], settings: TrainSettings,
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)  # gloo knows no other
     sharded: FSDPModule = model
     return sharded
 
 
 def gradient_exchange(model: Any, *, is_last: bool) -> AbstractContextManager[Any]:
-    """Around a backward pass: DDP's ranks exchange gradients once a step, after their last pass; FSDP's always."""
+    """Around a forward and its backward pass: DDP's ranks exchange gradients in their last one, FSDP's in each."""
     if isinstance(model, DistributedDataParallel) and not is_last:
         return model.no_sync()
     return nullcontext()

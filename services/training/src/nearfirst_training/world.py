@@ -62,7 +62,7 @@ def joined(settings: TrainSettings) -> Iterator[World]:
         InvalidInput: more GPUs are asked for than torch sees, or another number of processes was started.
     """
     _refuse_missing_gpus(settings.gpus)
-    if settings.num_processes == 1:
+    if not settings.needs_torchrun:
         yield World(torch.device("cuda", 0) if settings.gpus else torch.device("cpu"))
         return
     # With both, FSDP can keep weights in the CPU's memory.

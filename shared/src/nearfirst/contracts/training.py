@@ -189,6 +189,11 @@ class TrainSettings(Contract):
         return self.gpus or self.processes
 
     @property
+    def needs_torchrun(self) -> bool:
+        """Whether its processes form a group; one process that FSDP serves is a group of one."""
+        return self.num_processes > 1 or self.resolved_strategy == "fsdp"
+
+    @property
     def resolved_strategy(self) -> Literal["single", "ddp", "fsdp"]:
         """What `strategy: auto` means."""
         if self.strategy != "auto":
