@@ -84,6 +84,23 @@ def test_corrected_gives_copies_of_a_row_one_score(smooth, arrange):
     assert len(set(arranged.score[places].tolist())) == 1
 
 
+def test_corrected_hands_each_row_to_the_solver_once_whatever_the_sign_of_its_zeros(smooth, arrange, monkeypatch):
+    import ot
+
+    handed = []
+
+    def solve(mass_train, mass_test, cost, solver=ot.emd, **options):
+        handed.append((mass_train.tolist(), mass_test.tolist()))
+        return solver(mass_train, mass_test, cost, **options)
+
+    monkeypatch.setattr(ot, "emd", solve)
+    train, test = smooth.train[:5].copy(), smooth.test[[0, 1, 1]].copy()
+    train[[1, 4], 0], train[4, 1:] = 0.0, train[1, 1:]
+    train[4, 0], test[1:, 0], test[2, 0] = -0.0, 0.0, -0.0
+    arrange(smooth._replace(train=train, test=test, train_tasks=None, test_tasks=None), **OT)
+    assert handed == [([3, 6, 3, 3], [5, 10])]
+
+
 def test_a_row_in_both_sides_costs_nothing(smooth, arrange):
     same = smooth._replace(train=smooth.train[:9], test=smooth.train[:9], train_tasks=None, test_tasks=None)
     for similarity, rounding in (("cosine", 1e-6), ("euclidean", 1e-3)):  # of a float32 row's length, and its root

@@ -5,7 +5,6 @@ Shapes: N train rows, n of them in the order, M test rows, D dimensions; G and H
 
 import math
 import warnings
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +12,7 @@ import numpy.typing as npt
 from nearfirst.contracts.arrangements import ArrangementRules, Fidelity, Similarity
 from nearfirst.contracts.problems import InvalidInput, NearfirstError
 from nearfirst.similarity.blocks import block_shape, spans
+from nearfirst.similarity.embeddings import distinct_rows
 from nearfirst.similarity.exact import SIMILARITY_QUANTUM, exact_similarities, round_to_quantum, split_rows
 from nearfirst_arrangement.methods.arranged import ArrangedOrder, Pool, nearest_similarity
 from nearfirst_arrangement.methods.scores import in_given_order
@@ -25,20 +25,6 @@ BYTES_PER_PAIR = 42
 
 _MAX_ITERATIONS = 10**9
 """Of the network simplex: 28,751 x 1,125 rows of P3 take more than 100,000, the paper's cap, and below 1,000,000."""
-
-
-class Distinct(NamedTuple):
-    """Rows, each different one once, in the order of first appearance."""
-
-    rows: npt.NDArray[np.float32]
-    """(G, D)."""
-    group: npt.NDArray[np.int64]
-    """(N,) place in `rows` of each row that was given."""
-
-    @property
-    def counts(self) -> npt.NDArray[np.float64]:
-        """(G,) rows of each group, to be used as masses."""
-        return np.bincount(self.group).astype(np.float64)
 
 
 def arrange_ot(rules: ArrangementRules, pool: Pool) -> ArrangedOrder:
@@ -109,24 +95,17 @@ def _scores(rules: ArrangementRules, pool: Pool) -> npt.NDArray[np.float64]:
         cost_NM = _costs(train_ND, test_MD, rules.similarity, pool)
         mean_cost_N = _row_costs(_uniform(len(train_ND)), _uniform(len(test_MD)), cost_NM, pool) * len(train_ND)
         return round_to_quantum(mean_cost_N) / len(train_ND)
-    train, test = distinct_rows(train_ND), distinct_rows(test_MD)
-    cost_GH = _costs(train.rows, test.rows, rules.similarity, pool)
-    mass_G, mass_H = train.counts * len(test_MD), test.counts * len(train_ND)
+    # Adding 0.0 turns -0.0 into it: rows of equal values have equal bytes then.
+    train, test = distinct_rows(train_ND + np.float32(0)), distinct_rows(test_MD + np.float32(0))
+    cost_GH = _costs(train_ND[train.first], test_MD[test.first], rules.similarity, pool)
+    mass_G = np.bincount(train.number).astype(np.float64) * len(test_MD)
+    mass_H = np.bincount(test.number).astype(np.float64) * len(train_ND)
     mean_cost_G = round_to_quantum(_row_costs(mass_G, mass_H, cost_GH, pool) / mass_G)
-    return mean_cost_G[train.group] / len(train_ND)
+    return mean_cost_G[train.number] / len(train_ND)
 
 
 def _uniform(length: int) -> npt.NDArray[np.float64]:
     return np.full(length, 1 / length, dtype=np.float64)
-
-
-def distinct_rows(rows_ND: npt.NDArray[np.float32]) -> Distinct:
-    """Each different row once."""
-    _, first_G, group_N = np.unique(rows_ND, axis=0, return_index=True, return_inverse=True)
-    by_appearance_G = np.argsort(first_G)
-    place_G = np.empty(len(first_G), dtype=np.int64)
-    place_G[by_appearance_G] = np.arange(len(first_G))
-    return Distinct(np.ascontiguousarray(rows_ND[first_G[by_appearance_G]]), place_G[group_N])
 
 
 def _costs(

@@ -177,5 +177,5 @@ def _query_vectors(vectors: Sequence[Sequence[float]], dimensions: int) -> npt.N
 
 
 def _hits(dataset: RowFile, rows: list[int], similarities: list[float]) -> list[Hit]:
-    found = zip(rows, dataset.pick(rows), similarities, strict=True)
+    found = zip(rows, map(dataset.__getitem__, rows), similarities, strict=True)
     return [Hit(index=row, id=example.id, task=example.task, similarity=s) for row, example, s in found]
