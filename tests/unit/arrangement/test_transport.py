@@ -10,6 +10,7 @@ from scipy.optimize import linprog
 
 from nearfirst.contracts.arrangements import ArrangementRules
 from nearfirst.contracts.problems import InvalidInput, NearfirstError
+from nearfirst_arrangement import feasibility
 from nearfirst_arrangement.methods import arrange as arrange_rows
 from nearfirst_arrangement.methods import transport
 
@@ -122,12 +123,12 @@ def test_more_pairs_than_the_stated_size_are_refused_with_the_memory_they_would_
     with pytest.raises(
         InvalidInput, match=rf"1340000 train x 1125 test rows, 1507500000 pairs.* {1507500000 * 42} bytes"
     ):
-        transport.check_transport_size(num_train, num_test)
-    transport.check_transport_size(50_177, 1_000)
+        feasibility.check_transport_size(num_train, num_test)
+    feasibility.check_transport_size(50_177, 1_000)
 
 
 def test_the_size_that_counts_is_that_after_selection(smooth, arrange, monkeypatch):
-    monkeypatch.setattr(transport, "MAX_PAIRS", 400)
+    monkeypatch.setattr(feasibility, "MAX_PAIRS", 400)
     with pytest.raises(InvalidInput, match=r"method ot: got 200 train x 11 test rows, 2200 pairs.*wanted at most 400"):
         arrange(smooth, **OT)
     assert arrange(smooth, **OT, select={"per_task": 2, "how": "first"}).report["num_pool"] <= 18

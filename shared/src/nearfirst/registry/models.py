@@ -60,6 +60,8 @@ class DatasetRow(Base):
     split: Mapped[str | None] = mapped_column(Text)
     num_examples: Mapped[int] = mapped_column(BigInteger)
     num_tasks: Mapped[int] = mapped_column(BigInteger)
+    task_sizes: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), deferred=True)
+    """Task -> its rows; None: unknown."""
     created_at: Mapped[datetime]
 
 

@@ -10,18 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from nearfirst.contracts.arrangements import ArrangementRules, Fidelity, Similarity
-from nearfirst.contracts.problems import InvalidInput, NearfirstError
+from nearfirst.contracts.problems import NearfirstError
 from nearfirst.similarity.blocks import block_shape, spans
 from nearfirst.similarity.embeddings import distinct_rows
 from nearfirst.similarity.exact import SIMILARITY_QUANTUM, exact_similarities, round_to_quantum, split_rows
+from nearfirst_arrangement.feasibility import check_transport_size
 from nearfirst_arrangement.methods.arranged import ArrangedOrder, Pool, nearest_similarity
 from nearfirst_arrangement.methods.scores import in_given_order
-
-MAX_PAIRS = 2**26
-"""Train rows times test rows: 50,177 x 1,000 of P3 fit. About half a minute, and minutes on a slow processor."""
-
-BYTES_PER_PAIR = 42
-"""Measured with POT 0.9.7: the cost matrix and the solver's arcs, flows and plan (41 bytes)."""
 
 _MAX_ITERATIONS = 10**9
 """Of the network simplex: 28,751 x 1,125 rows of P3 take more than 100,000, the paper's cap, and below 1,000,000."""
@@ -46,12 +41,12 @@ def arrange_ot(rules: ArrangementRules, pool: Pool) -> ArrangedOrder:
         decides.
 
     Raises:
-        InvalidInput: the limit is above the pool; N M is above `MAX_PAIRS`, with the bytes that it would take; no
-            embeddings.
+        InvalidInput: the limit is above the pool; N M is above `MAX_PAIRS` (feasibility.py), with the bytes that it
+            would take; no embeddings.
         NearfirstError: the solver gave up; an order from a plan that isn't optimal is never made.
 
-    Notes: memory `BYTES_PER_PAIR` N M bytes whatever the memory budget; time a little above linear in N M. One thread.
-        Progress can't stop the solver once it runs.
+    Notes: memory `BYTES_PER_PAIR` (feasibility.py) N M bytes whatever the memory budget; time a little above linear in
+        N M. One thread. Progress can't stop the solver once it runs.
 
     References: Bonneel et al., "Displacement interpolation using Lagrangian mass transport" (2011), by POT's `ot.emd`.
     """
@@ -71,21 +66,6 @@ def arrange_ot(rules: ArrangementRules, pool: Pool) -> ArrangedOrder:
             "pot_version": _pot_version(),
         },
     )
-
-
-def check_transport_size(num_train: int, num_test: int) -> None:
-    """Refuse more pairs than an exact plan can be made for.
-
-    Raises:
-        InvalidInput: with both numbers and the memory that they would take.
-    """
-    num_pairs = num_train * num_test
-    if num_pairs > MAX_PAIRS:
-        raise InvalidInput(
-            f"method ot: got {num_train} train x {num_test} test rows, {num_pairs} pairs, which would take "
-            f"{num_pairs * BYTES_PER_PAIR} bytes of memory; wanted at most {MAX_PAIRS} pairs "
-            f"({MAX_PAIRS * BYTES_PER_PAIR} bytes): arrange fewer rows, by select and test_per_task or by a task filter"
-        )
 
 
 def _scores(rules: ArrangementRules, pool: Pool) -> npt.NDArray[np.float64]:
