@@ -12,8 +12,8 @@ import pytest
 from tests.support.literal_arrangement import SHARED_DATA, Literal, load_p3
 
 from nearfirst.contracts.arrangements import ArrangementRules
+from nearfirst_arrangement.feasibility import MAX_PAIRS
 from nearfirst_arrangement.methods import arrange
-from nearfirst_arrangement.methods.transport import MAX_PAIRS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -196,8 +196,8 @@ def test_rules_that_do_not_fit_are_refused_at_once(
     assert message in answer.text
 
 
-def test_a_task_that_is_not_there_fails_the_run_and_is_named(suite: RunningSuite, datasets: dict[str, str]) -> None:
+def test_a_task_that_is_not_there_is_refused_and_named(suite: RunningSuite, datasets: dict[str, str]) -> None:
     body = arrangement_body(datasets, test={"dataset": datasets["test"], "tasks": ["test_golf"]})
-    done = suite.wait(f"/arrangements/{suite.post('/arrangements', body)}")
-    assert done["state"] == "failed"
-    assert "test_golf" in done["error"]["detail"]
+    answer = suite.client.post("/arrangements", json=body)
+    assert answer.status_code == 422, answer.text
+    assert "test_golf" in answer.json()["detail"]

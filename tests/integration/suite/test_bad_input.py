@@ -158,6 +158,8 @@ BAD_ARRANGEMENTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "no order": ({"order": None}, ["order", "tma"]),
     "an order that the method hasn't": ({"method": "wsd", "order": "max"}, ["max", "wsd"]),
     "a limit above the pool": ({"limit": 61}, ["61", "60"]),
+    "a limit above the selection": ({"limit": 13, "select": {"per_task": 2, "how": "first"}}, ["13", "12"]),
+    "a kind that nobody has": ({"representation": {"kind": "no-such"}}, ["no-such", "sentence-transformer"]),
     "a limit of nothing": ({"limit": 0}, ["limit"]),
     "rounds that end before they start": ({"rounds": [3, 3]}, ["[3, 3)"]),
     "rounds of another method": ({"method": "wsd", "rounds": [0, 1]}, ["rounds", "wsd"]),
@@ -201,16 +203,13 @@ def test_ids_that_nothing_has_are_not_found(suite: RunningSuite, datasets: dict[
     ("changes", "words"),
     [
         ({"rounds": [500, 501]}, ["500", "rounds"]),
-        ({"train": "FILTERED"}, ["no_such_task"]),
         ({"representation": {"model": "package:no-such-encoder"}}, ["no-such-encoder"]),
     ],
-    ids=["rounds beyond the last", "a task that the dataset hasn't", "an encoder that isn't there"],
+    ids=["rounds beyond the last", "an encoder that isn't there"],
 )
 def test_what_only_a_worker_can_see_fails_the_run_with_the_reason(
     suite: RunningSuite, datasets: dict[str, str], changes: dict[str, Any], words: list[str]
 ) -> None:
-    if changes.get("train") == "FILTERED":
-        changes = {"train": {"dataset": datasets["train"], "tasks": ["no_such_task"]}}
     run_id = suite.post("/arrangements", arrangement_body(datasets, **changes))
     done = suite.wait(f"/arrangements/{run_id}")
     assert done["state"] == "failed"
@@ -281,8 +280,7 @@ def test_texts_that_can_not_be_stored_are_refused(suite: RunningSuite, datasets:
     for body in bodies:
         content = json.dumps(body)  # ASCII, with escapes
         answer = suite.client.post("/arrangements", content=content, headers={"Content-Type": "application/json"})
-        # JSON can hold a null character: a task of that name is unknown to the dataset, which its worker says.
-        assert answer.status_code in (202, 404, 422), answer.text
+        assert answer.status_code in (404, 422), answer.text
     name = text.encode("utf-8", "surrogatepass")
     form = b'--b\r\nContent-Disposition: form-data; name="name"\r\n\r\n' + name
     form += (

@@ -10,6 +10,7 @@ from scipy.optimize import linprog
 
 from nearfirst.contracts.arrangements import ArrangementRules
 from nearfirst.contracts.problems import InvalidInput, NearfirstError
+from nearfirst_arrangement import feasibility
 from nearfirst_arrangement.methods import arrange as arrange_rows
 from nearfirst_arrangement.methods import transport
 
@@ -84,6 +85,23 @@ def test_corrected_gives_copies_of_a_row_one_score(smooth, arrange):
     assert len(set(arranged.score[places].tolist())) == 1
 
 
+def test_corrected_hands_each_row_to_the_solver_once_whatever_the_sign_of_its_zeros(smooth, arrange, monkeypatch):
+    import ot
+
+    handed = []
+
+    def solve(mass_train, mass_test, cost, solver=ot.emd, **options):
+        handed.append((mass_train.tolist(), mass_test.tolist()))
+        return solver(mass_train, mass_test, cost, **options)
+
+    monkeypatch.setattr(ot, "emd", solve)
+    train, test = smooth.train[:5].copy(), smooth.test[[0, 1, 1]].copy()
+    train[[1, 4], 0], train[4, 1:] = 0.0, train[1, 1:]
+    train[4, 0], test[1:, 0], test[2, 0] = -0.0, 0.0, -0.0
+    arrange(smooth._replace(train=train, test=test, train_tasks=None, test_tasks=None), **OT)
+    assert handed == [([3, 6, 3, 3], [5, 10])]
+
+
 def test_a_row_in_both_sides_costs_nothing(smooth, arrange):
     same = smooth._replace(train=smooth.train[:9], test=smooth.train[:9], train_tasks=None, test_tasks=None)
     for similarity, rounding in (("cosine", 1e-6), ("euclidean", 1e-3)):  # of a float32 row's length, and its root
@@ -105,12 +123,12 @@ def test_more_pairs_than_the_stated_size_are_refused_with_the_memory_they_would_
     with pytest.raises(
         InvalidInput, match=rf"1340000 train x 1125 test rows, 1507500000 pairs.* {1507500000 * 42} bytes"
     ):
-        transport.check_transport_size(num_train, num_test)
-    transport.check_transport_size(50_177, 1_000)
+        feasibility.check_transport_size(num_train, num_test)
+    feasibility.check_transport_size(50_177, 1_000)
 
 
 def test_the_size_that_counts_is_that_after_selection(smooth, arrange, monkeypatch):
-    monkeypatch.setattr(transport, "MAX_PAIRS", 400)
+    monkeypatch.setattr(feasibility, "MAX_PAIRS", 400)
     with pytest.raises(InvalidInput, match=r"method ot: got 200 train x 11 test rows, 2200 pairs.*wanted at most 400"):
         arrange(smooth, **OT)
     assert arrange(smooth, **OT, select={"per_task": 2, "how": "first"}).report["num_pool"] <= 18

@@ -16,8 +16,7 @@ from nearfirst.contracts.exports import ExportFormat
 from nearfirst.contracts.problems import InvalidInput, OrderMismatch
 from nearfirst.contracts.progress import Cancelled
 from nearfirst.contracts.receipts import order_digest
-from nearfirst.data.canonical_rows import open_canonical_rows
-from nearfirst.data.dataset import dataset_digest, load_dataset, read_canonical, write_canonical
+from nearfirst.data.dataset import dataset_digest, load_dataset
 from nearfirst.data.example import Example, Message
 from nearfirst.data.export import export_lines, write_export
 from nearfirst.data.order import order_table
@@ -255,16 +254,3 @@ def test_the_note_names_the_trainers_that_read_the_layout(tmp_path):
     assert settings_of[ExportFormat.MESSAGES]["trl"]["train_sampling_strategy"] == "sequential"
     assert "trl" not in settings_of[ExportFormat.SHAREGPT]
     assert "axolotl" not in settings_of[ExportFormat.ALPACA]
-
-
-def test_canonical_rows_are_those_of_the_file_in_any_order_of_asking(tmp_path):
-    examples = [example(f"r{n}", SYSTEM, ("user", f"é{n}\u2028"), A, others=["x"], category="c") for n in range(7)]
-    path = tmp_path / "rows"
-    with path.open("wb") as file:
-        write_canonical(examples, file)
-    whole = read_canonical(path)
-    with open_canonical_rows(path) as rows:
-        assert (len(rows), rows.ids) == (7, [e.id for e in whole])
-        assert [rows[index] for index in (6, 0, 3, 3, -1)] == [whole[index] for index in (6, 0, 3, 3, -1)]
-        assert rows[2:5] == whole[2:5]
-        assert list(rows) == whole

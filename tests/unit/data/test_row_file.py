@@ -1,6 +1,7 @@
 """Rows of a canonical file by number, against reading it whole."""
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -37,15 +38,32 @@ def test_any_range_of_rows_is_what_reading_the_whole_file_gives(file: Path) -> N
     whole = read_canonical(file)
     rows = RowFile(file)
     assert len(rows) == len(whole) == 15
-    for start, stop in [(0, 15), (0, 1), (4, 9), (14, 15), (15, 15), (10, 99)]:
-        assert list(rows.examples(start, stop)) == whole[start:stop]
+    assert list(rows) == whole
+    for start, stop in [(0, 15), (0, 1), (4, 9), (14, 15), (15, 15), (10, 99), (-3, None)]:
+        assert rows[start:stop] == whole[start:stop]
 
 
-def test_tasks_are_those_of_the_rows(file: Path) -> None:
-    assert list(RowFile(file).tasks()) == [example.task for example in read_canonical(file)]
+def test_ids_and_tasks_are_those_of_the_rows(file: Path) -> None:
+    rows, whole = RowFile(file), read_canonical(file)
+    assert list(rows.ids()) == [example.id for example in whole]
+    assert list(rows.tasks()) == [example.task for example in whole]
 
 
-def test_rows_are_picked_in_the_order_that_is_asked_for(file: Path) -> None:
-    whole = read_canonical(file)
-    wanted = [14, 0, 3, 3, 7]
-    assert list(RowFile(file).pick(wanted)) == [whole[row] for row in wanted]
+def test_rows_are_those_of_the_file_in_any_order_of_asking(file: Path) -> None:
+    rows, whole = RowFile(file), read_canonical(file)
+    for row in [14, 0, 3, 3, 7, -1]:
+        assert rows[row] == whole[row]
+    with pytest.raises(IndexError):
+        rows[15]
+
+
+def test_several_threads_read_their_own_rows(file: Path) -> None:
+    rows, whole = RowFile(file), read_canonical(file)
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(rows.__getitem__, list(range(15)) * 40)) == whole * 40
+
+
+def test_a_file_without_rows_has_none(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.touch()
+    assert list(RowFile(path)) == []

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nearfirst import encoders
 from nearfirst.contracts.arrangements import Representation
 from nearfirst.contracts.problems import InvalidEmbeddings, InvalidInput
 from nearfirst.contracts.progress import Cancelled, ProgressCallback, ignore_progress
@@ -53,12 +54,12 @@ class CountingEncoder:
 def encoder(monkeypatch: pytest.MonkeyPatch) -> CountingEncoder:
     """An encoder that is registered as the kind `counting`."""
     counting = CountingEncoder()
-    plug_in = EntryPoint("counting", "counting_plug_in:load", representations.ENCODER_GROUP)
+    plug_in = EntryPoint("counting", "counting_plug_in:load", encoders.ENCODER_GROUP)
 
     def entry_points(*, group: str, name: str | None = None) -> list[EntryPoint]:
         return [plug_in] if group == plug_in.group and name in (None, "counting") else []
 
-    monkeypatch.setattr(representations, "entry_points", entry_points)
+    monkeypatch.setattr(encoders, "entry_points", entry_points)
     monkeypatch.setattr(EntryPoint, "load", lambda self: lambda representation: counting)
     return counting
 
@@ -108,8 +109,8 @@ def test_a_kind_that_is_not_installed_names_those_that_are() -> None:
 
 
 def test_a_plug_in_that_can_not_be_imported_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = EntryPoint("broken", "no_such_module:load", representations.ENCODER_GROUP)
-    monkeypatch.setattr(representations, "entry_points", lambda **_: [broken])
+    broken = EntryPoint("broken", "no_such_module:load", encoders.ENCODER_GROUP)
+    monkeypatch.setattr(encoders, "entry_points", lambda **_: [broken])
     with pytest.raises(InvalidInput, match=r"'broken' \(no_such_module:load\) can't be loaded"):
         load_representation(Representation(kind="broken"))
 

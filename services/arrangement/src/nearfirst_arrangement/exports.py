@@ -9,10 +9,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from nearfirst.contracts.exports import ExportFileType, ExportFormat, ExportManifest
-from nearfirst.data.canonical_rows import open_canonical_rows
 from nearfirst.data.export import write_export
 from nearfirst.data.export_manifest import manifest_path
 from nearfirst.data.order import read_order
+from nearfirst.data.row_file import RowFile
 from nearfirst.store.artifacts import Store
 
 MEDIA_TYPES = {ExportFileType.JSONL: "application/x-ndjson", ExportFileType.PARQUET: "application/vnd.apache.parquet"}
@@ -79,15 +79,15 @@ def export_arrangement(
     if (kept := _kept_manifest(path)) is not None:
         return ExportedFile(path, kept)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open_canonical_rows(store.local_path(dataset_digest)) as examples:
-        order = read_order(
-            store.artifact_file(artifact, "order.jsonl", verify=False),
-            dataset_digest=dataset_digest,
-            expected_digest=arrangement_digest,
-            ids=examples.ids,
-            global_batch_size=1,
-        )
-        return ExportedFile(path, write_export(path, examples, order, dataset_digest=dataset_digest, format=format))
+    examples = RowFile(store.local_path(dataset_digest))
+    order = read_order(
+        store.artifact_file(artifact, "order.jsonl", verify=False),
+        dataset_digest=dataset_digest,
+        expected_digest=arrangement_digest,
+        ids=list(examples.ids()),
+        global_batch_size=1,
+    )
+    return ExportedFile(path, write_export(path, examples, order, dataset_digest=dataset_digest, format=format))
 
 
 def _kept_manifest(path: Path) -> ExportManifest | None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from nearfirst.contracts.problems import InvalidInput
+from nearfirst_arrangement.feasibility import check_tasks_are_known
 
 
 def rows_of_tasks(
@@ -23,11 +23,6 @@ def rows_of_tasks(
     """
     if tasks is None:
         return np.arange(len(task_of_row), dtype=np.int64)
-    known = set(task_of_row)
-    unknown = sorted(set(tasks) - known)
-    if unknown:
-        raise InvalidInput(
-            f"{name}: the dataset has no task {unknown[0]!r}; it has {len(known)}, such as {min(known)!r}"
-        )
+    check_tasks_are_known(tasks, set(task_of_row), name=name)
     wanted = set(tasks)
     return np.array([row for row, task in enumerate(task_of_row) if task in wanted], dtype=np.int64)

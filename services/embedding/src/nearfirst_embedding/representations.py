@@ -13,7 +13,6 @@ Legend: N texts, D dimensions.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import Protocol
 
 import numpy as np
@@ -22,11 +21,9 @@ import numpy.typing as npt
 from nearfirst.contracts.arrangements import Representation, RepresentationKind
 from nearfirst.contracts.problems import InvalidEmbeddings, InvalidInput
 from nearfirst.contracts.progress import ProgressCallback, ignore_progress
+from nearfirst.encoders import find_encoder
 from nearfirst_embedding.processor import processor_fingerprint
 from nearfirst_embedding.vector_cache import CachedVector, VectorCache, open_vector_cache, text_key
-
-ENCODER_GROUP = "nearfirst.encoders"
-"""Entry points: kind of a Representation -> load(representation) -> TextEncoder."""
 
 TEXTS_AT_ONCE = 4096
 """Texts that are looked up, computed and stored together: what a killed run loses at most."""
@@ -81,18 +78,11 @@ def load_representation(representation: Representation) -> TextEncoder:
     """
     if representation.kind == RepresentationKind.PRECOMPUTED:
         raise InvalidInput("representation kind precomputed has vectors in files and encodes no texts")
-    found = list(entry_points(group=ENCODER_GROUP, name=representation.kind))
-    if not found:
-        known = sorted({plug_in.name for plug_in in entry_points(group=ENCODER_GROUP)})
-        raise InvalidInput(
-            f"no encoder of kind {representation.kind!r} is installed; wanted one of: {', '.join(known)}"
-        )
+    plug_in = find_encoder(representation.kind)
     try:
-        load = found[0].load()
+        load = plug_in.load()
     except (ImportError, AttributeError) as error:
-        raise InvalidInput(
-            f"the encoder {representation.kind!r} ({found[0].value}) can't be loaded: {error}"
-        ) from error
+        raise InvalidInput(f"the encoder {representation.kind!r} ({plug_in.value}) can't be loaded: {error}") from error
     encoder: TextEncoder = load(representation)
     return encoder
 

@@ -72,8 +72,8 @@ def _embed_rows(
 ) -> EmbeddedRows:
     """Write the files of some of a dataset's rows (default: all)."""
     representation = spec.representation
-    examples = dataset.examples(start, len(dataset) if stop is None else stop)
-    texts = [embedded_text(example, representation.text) for example in examples]
+    rows = range(len(dataset))[start:stop]
+    texts = [embedded_text(dataset[row], representation.text) for row in rows]
     try:
         encoded = embed_texts(representation, texts, cache=open_vector_cache(), progress=context.progress)
     except InvalidInput as error:

@@ -9,7 +9,7 @@ from typing import Self
 from nearfirst.client.errors import UnexpectedAnswer, WaitTimeout
 from nearfirst.client.events import SILENCE_S, follow_events
 from nearfirst.client.settings import ClientSettings
-from nearfirst.client.transport import Transport
+from nearfirst.client.transport import Transport, path_to
 from nearfirst.contracts.arrangements import Arrangement, ArrangementSpec, OrderRow
 from nearfirst.contracts.datasets import Dataset, DatasetFormat, DatasetSource, ExampleRow
 from nearfirst.contracts.exports import ExportFormat, ExportManifest
@@ -98,7 +98,7 @@ class Client:
 
     def dataset(self, dataset_id: str) -> Dataset:
         """A registered dataset."""
-        return self._transport.get(Dataset, f"/datasets/{dataset_id}")
+        return self._transport.get(Dataset, path_to("datasets", dataset_id))
 
     def datasets(self) -> Iterator[Dataset]:
         """All registered datasets, fetched page by page."""
@@ -106,7 +106,7 @@ class Client:
 
     def examples(self, dataset_id: str) -> Iterator[ExampleRow]:
         """A dataset's examples in its own order, fetched page by page."""
-        return self._transport.pages(ExampleRow, f"/datasets/{dataset_id}/examples")
+        return self._transport.pages(ExampleRow, path_to("datasets", dataset_id, "examples"))
 
     def arrange(self, spec: ArrangementSpec, idempotency_key: str | None = None) -> RunAccepted:
         """Submit an arrangement.
@@ -120,7 +120,7 @@ class Client:
 
     def arrangement(self, arrangement_id: str) -> ReportedArrangement:
         """An arrangement, how far it is, and the report on its order once there is one."""
-        return self._transport.get(ReportedArrangement, f"/arrangements/{arrangement_id}")
+        return self._transport.get(ReportedArrangement, path_to("arrangements", arrangement_id))
 
     def arrangements(self) -> Iterator[Arrangement]:
         """All arrangements, fetched page by page."""
@@ -128,7 +128,9 @@ class Client:
 
     def order(self, arrangement_id: str) -> list[OrderRow]:
         """The rows of a finished arrangement, in training order."""
-        return list(self._transport.lines(OrderRow, f"/arrangements/{arrangement_id}/order", {"format": "jsonl"}))
+        return list(
+            self._transport.lines(OrderRow, path_to("arrangements", arrangement_id, "order"), {"format": "jsonl"})
+        )
 
     def download_order(self, arrangement_id: str, path: Path | str) -> None:
         """Write a finished arrangement's order to `path`: Parquet when its name ends in .parquet, else JSONL.
@@ -136,7 +138,7 @@ class Client:
         `path` appears only once it is complete.
         """
         path = Path(path)
-        self._transport.download(f"/arrangements/{arrangement_id}/order", path, {"format": _file_type(path)})
+        self._transport.download(path_to("arrangements", arrangement_id, "order"), path, {"format": _file_type(path)})
 
     def download_export(
         self, arrangement_id: str, path: Path | str, format: ExportFormat | str = ExportFormat.MESSAGES
@@ -158,7 +160,7 @@ class Client:
             UnexpectedAnswer: what came doesn't have the digest in the server's manifest; it is removed again.
         """
         path = Path(path)
-        place = f"/arrangements/{arrangement_id}/export"
+        place = path_to("arrangements", arrangement_id, "export")
         query = {"format": _export_format(format).value, "file_type": _file_type(path)}
         manifest_path(path).unlink(missing_ok=True)
         digest = self._transport.download(place, path, query, read_timeout_s=EXPORT_TIMEOUT_S)
@@ -172,15 +174,15 @@ class Client:
 
     def similarity_curve(self, arrangement_id: str) -> SimilarityCurve:
         """How far the training prefixes of a finished arrangement are from its test set."""
-        return self._transport.get(SimilarityCurve, f"/arrangements/{arrangement_id}/similarity-curve")
+        return self._transport.get(SimilarityCurve, path_to("arrangements", arrangement_id, "similarity-curve"))
 
     def report_figure(self, arrangement_id: str, path: Path | str) -> None:
         """Write the figure of a finished arrangement's report to `path`, which ends in .svg or .png."""
-        self._download_figure(f"/arrangements/{arrangement_id}", Path(path))
+        self._download_figure(path_to("arrangements", arrangement_id), Path(path))
 
     def curve_figure(self, arrangement_id: str, path: Path | str) -> None:
         """Write the figure of a finished arrangement's similarity curve to `path`, which ends in .svg or .png."""
-        self._download_figure(f"/arrangements/{arrangement_id}/similarity-curve", Path(path))
+        self._download_figure(path_to("arrangements", arrangement_id, "similarity-curve"), Path(path))
 
     def _download_figure(self, place: str, path: Path) -> None:
         if path.suffix not in FIGURE_SUFFIXES:
@@ -193,7 +195,7 @@ class Client:
 
     def train_job(self, job_id: str) -> TrainJob:
         """A training job and how far it is."""
-        return self._transport.get(TrainJob, f"/train-jobs/{job_id}")
+        return self._transport.get(TrainJob, path_to("train-jobs", job_id))
 
     def train_jobs(self) -> Iterator[TrainJob]:
         """All training jobs, fetched page by page."""
@@ -202,23 +204,23 @@ class Client:
     def metrics(self, job_id: str, name: str | None = None) -> list[MetricRow]:
         """A job's measurements so far in the order in which they were made; `name` keeps one metric."""
         params = {} if name is None else {"name": name}
-        return list(self._transport.pages(MetricRow, f"/train-jobs/{job_id}/metrics", params))
+        return list(self._transport.pages(MetricRow, path_to("train-jobs", job_id, "metrics"), params))
 
     def checkpoints(self, job_id: str) -> list[Checkpoint]:
         """A job's complete checkpoints."""
-        return list(self._transport.pages(Checkpoint, f"/train-jobs/{job_id}/checkpoints"))
+        return list(self._transport.pages(Checkpoint, path_to("train-jobs", job_id, "checkpoints")))
 
     def receipt(self, job_id: str) -> Receipt:
         """The proof of what a job has consumed."""
-        return self._transport.get(Receipt, f"/train-jobs/{job_id}/receipt")
+        return self._transport.get(Receipt, path_to("train-jobs", job_id, "receipt"))
 
     def consumed(self, job_id: str) -> list[ConsumedStep]:
         """The ids that each optimizer step consumed, from training's own log."""
-        return list(self._transport.lines(ConsumedStep, f"/train-jobs/{job_id}/consumed"))
+        return list(self._transport.lines(ConsumedStep, path_to("train-jobs", job_id, "consumed")))
 
     def logs(self, job_id: str) -> Iterator[LogLine]:
         """What a job has printed so far, fetched page by page."""
-        return self._transport.pages(LogLine, f"/train-jobs/{job_id}/logs")
+        return self._transport.pages(LogLine, path_to("train-jobs", job_id, "logs"))
 
     def run(self, run_id: str) -> Run:
         """An arrangement (`arr_...`) or training job (`job_...`).
@@ -237,7 +239,7 @@ class Client:
 
     def resume(self, job_id: str) -> RunAccepted:
         """Put a cancelled or failed training job back on the queue, from its last state checkpoint."""
-        return self._transport.post_action(RunAccepted, f"/train-jobs/{job_id}/resume")
+        return self._transport.post_action(RunAccepted, path_to("train-jobs", job_id, "resume"))
 
     def events(self, run: str | None = None, after: int = 0) -> Iterator[RunEvent]:
         """Changes of runs as they happen, each once, in the order of seq; never ends by itself.
@@ -308,7 +310,7 @@ def _file_type(path: Path) -> str:
 def _path_of(run_id: str) -> str:
     """Where an arrangement or training job lives."""
     if is_train_job(run_id):
-        return f"/train-jobs/{run_id}"
+        return path_to("train-jobs", run_id)
     if run_id.startswith("arr_"):
-        return f"/arrangements/{run_id}"
+        return path_to("arrangements", run_id)
     raise InvalidInput(f"id: got {run_id!r}, wanted an arrangement (arr_...) or a training job (job_...)")

@@ -1,12 +1,14 @@
 """HTTP below the typed client: errors, retries, pages and lines."""
 
 import hashlib
+import re
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -22,6 +24,7 @@ SEND_ATTEMPTS = 3
 """Sends of a request that is safe to repeat, before a broken connection is reported."""
 FIRST_PAUSE_S = 0.2
 """Pause before the second send; doubled for the third."""
+_UNQUOTABLE = re.compile(r"\.{0,2}|.*[/\ud800-\udfff].*", re.DOTALL)
 _BROKEN = (httpx.ReadError, httpx.WriteError, httpx.CloseError, httpx.RemoteProtocolError)
 
 
@@ -30,6 +33,26 @@ class Page(BaseModel):
 
     items: list[Any]
     next_cursor: str | None = None
+
+
+def path_to(*segments: str) -> str:
+    """The path of these segments, each quoted: what an id holds never names another place.
+
+    Raises:
+        InvalidInput: a segment that can't be quoted (a lone surrogate), or that quoting doesn't keep in its place: an
+            empty one, `.`, `..`, and one with a slash, which servers decode before they look for the route.
+
+    >>> path_to("datasets", "ds_1?x", "examples")
+    '/datasets/ds_1%3Fx/examples'
+    """
+    for segment in segments:
+        if (
+            segment in ("", ".", "..")
+            or "/" in segment
+            or any("\ud800" <= character <= "\udfff" for character in segment)
+        ):
+            raise InvalidInput(f"id: got {segment!r}, wanted one that the server gave, such as ds_0123456789abcdef")
+    return "".join(f"/{quote(segment, safe='')}" for segment in segments)
 
 
 def byte_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -21,6 +21,10 @@ class RunKind(StrEnum):
     TRAIN_JOB = "train_job"
 
 
+SHARED_KINDS = frozenset({RunKind.EMBEDDING, RunKind.EMBEDDING_SHARD, RunKind.CANDIDATES})
+"""Made for whichever runs need them, one for each content."""
+
+
 class RunState(StrEnum):
     """Where a run is in its life."""
 
@@ -44,8 +48,8 @@ ALLOWED_TRANSITIONS: dict[RunState, frozenset[RunState]] = {
     RunState.FAILED: frozenset({RunState.QUEUED}),
     RunState.SUCCEEDED: frozenset({RunState.QUEUED}),
 }
-"""QUEUED again from RUNNING: the lease ran out or the worker shut down; from CANCELLED and FAILED: resumed; from
-SUCCEEDED: its artifact is gone (embeddings)."""
+"""QUEUED again from RUNNING: the lease ran out or the worker shut down; from CANCELLED and FAILED: resumed, or needed
+again; from SUCCEEDED: its artifact is gone (embeddings)."""
 
 
 class Progress(Contract):

@@ -1,11 +1,13 @@
-"""A stored canonical file by row number: a shard reads its own rows, a search the rows that it found.
+"""A stored canonical file by row number: a shard reads its own rows, a search those that it found, an export all.
 
 Shapes: N rows.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+import mmap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -18,56 +20,56 @@ _CHUNK_BYTES = 2**22
 _LINE_FEED = 0x0A
 
 
-class RowFile:
-    """Rows of a file that `write_canonical` wrote (not compressed), parsed only when they are asked for.
+class RowFile(Sequence[Example]):
+    """The examples of a file that `write_canonical` wrote (not compressed), parsed only when they are asked for.
 
-    Whoever opens it has checked the file's digest, which vouches for the rows. Memory is 8 bytes a row. Several threads
-    may use it at once.
+    Whoever opens it has checked the file's digest, which vouches for the rows. Memory is 8 bytes a row; the file is
+    memory-mapped, and must not be written to. Several threads may use it at once.
     """
 
     def __init__(self, path: Path) -> None:
         """Reads the file once, to find its lines."""
-        self._path = path
-        self._ends_N = _line_ends(path)
+        self._content = _mapped(path)
+        self._ends_N = _line_ends(self._content)
 
     def __len__(self) -> int:
-        """Rows in the file."""
         return len(self._ends_N)
 
-    def examples(self, start: int, stop: int) -> Iterator[Example]:
-        """Rows [start, stop) in their order; `stop` may be above the number of rows."""
-        with self._path.open("rb") as file:
-            file.seek(self._begin(start))
-            for index in range(start, min(stop, len(self))):
-                yield _example(file.readline(), index)
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        if isinstance(index, slice):
+            return [self[row] for row in range(len(self))[index]]
+        row = range(len(self))[index]
+        return to_example(self._fields(row), ROW_FORMATS[DatasetFormat.EXAMPLES], row)
 
-    def pick(self, rows: Iterable[int]) -> Iterator[Example]:
-        """The rows with these numbers, in this order."""
-        with self._path.open("rb") as file:
-            for index in rows:
-                file.seek(self._begin(index))
-                yield _example(file.readline(), index)
+    def ids(self) -> Iterator[str]:
+        """The id of every row, in order."""
+        return (self._fields(row)["id"] for row in range(len(self)))
 
     def tasks(self) -> Iterator[str]:
         """The task of every row, in order."""
-        with self._path.open("rb") as file:
-            for line in file:
-                yield json.loads(line)["task"]
+        return (self._fields(row)["task"] for row in range(len(self)))
 
-    def _begin(self, index: int) -> int:
-        """The byte where a row's line begins; the file's end for the row after the last."""
-        return 0 if index == 0 else int(self._ends_N[index - 1]) + 1
-
-
-def _example(line: bytes, index: int) -> Example:
-    return to_example(json.loads(line), ROW_FORMATS[DatasetFormat.EXAMPLES], index)
+    def _fields(self, row: int) -> dict[str, Any]:
+        begin = 0 if row == 0 else int(self._ends_N[row - 1]) + 1
+        fields: dict[str, Any] = json.loads(self._content[begin : int(self._ends_N[row])])
+        return fields
 
 
-def _line_ends(path: Path) -> npt.NDArray[np.int64]:
-    """(N,) the offset of each line's line feed."""
-    ends, offset = [np.empty(0, dtype=np.int64)], 0
+def _mapped(path: Path) -> mmap.mmap | bytes:
+    """The file's bytes; an empty file can't be mapped."""
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            ends.append(np.flatnonzero(np.frombuffer(chunk, dtype=np.uint8) == _LINE_FEED) + offset)
-            offset += len(chunk)
+        is_empty = path.stat().st_size == 0
+        return b"" if is_empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _line_ends(content: mmap.mmap | bytes) -> npt.NDArray[np.int64]:
+    """(N,) the offset of each line's line feed."""
+    ends = [np.empty(0, dtype=np.int64)]
+    for start in range(0, len(content), _CHUNK_BYTES):
+        chunk = np.frombuffer(content[start : start + _CHUNK_BYTES], dtype=np.uint8)
+        ends.append(np.flatnonzero(chunk == _LINE_FEED) + start)
     return np.concatenate(ends)

@@ -10,6 +10,7 @@ from celery import Celery
 from sqlalchemy.exc import OperationalError
 
 from nearfirst.queue.app import send
+from nearfirst.registry.cancellation import revive_needed
 from nearfirst.registry.database import Database
 from nearfirst.registry.sweep import fail_orphans, recover_lost_leases, take_deliveries
 from nearfirst.settings import Settings
@@ -40,10 +41,11 @@ class Sweeper(threading.Thread):
                 log.exception("a sweep failed, sweeping again in %s s", self._settings.sweep_s)
 
     def sweep(self) -> None:
-        """Recover lost leases, fail what can never start, send what is due: once."""
+        """Recover lost leases, revive what is needed again, fail what can never start, send what is due: once."""
         with self._database.write() as session:
             for run_id in recover_lost_leases(session, self._settings.max_lost_leases):
                 log.warning("%s: its lease ran out", run_id)
+            revive_needed(session)
             fail_orphans(session)
             deliveries = take_deliveries(session, self._settings.redeliver_s)
         send(self._app, deliveries)

@@ -9,6 +9,7 @@ from nearfirst.contracts.base import Contract
 from nearfirst.contracts.runs import RunKind, RunState
 from nearfirst.registry import runs
 from nearfirst.registry.dependencies import dependencies
+from nearfirst.registry.events import lock_events
 from nearfirst.registry.models import RunRow
 from nearfirst.store.artifacts import Store
 
@@ -43,6 +44,15 @@ def content_run(
     if found is not None:
         return _revived(session, found, store)
     row, _ = runs.create(session, kind, values, idempotency_key=key, depends_on=depends_on())
+    return row
+
+
+def keep_requested(session: Session, row: RunRow) -> RunRow:
+    """Note that somebody asked for a shared run by itself: no cancel of a run that needs it ends it."""
+    if not row.is_requested:
+        lock_events(session)
+        row.is_requested = True
+        session.flush()
     return row
 
 

@@ -44,6 +44,17 @@ def _ids(session: Session, found: FromClause) -> list[str]:
     return list(session.execute(select(RunRow.id).join(found, found.c.id == RunRow.id).order_by(RunRow.seq)).scalars())
 
 
+def is_needed() -> ColumnElement[bool]:
+    """SQL: a run that is queued or running depends on this one."""
+    other = RunRow.__table__.alias("other")
+    needing = (
+        select(DependencyRow.run_id)
+        .join(other, other.c.id == DependencyRow.run_id)
+        .where(DependencyRow.depends_on == RunRow.id, other.c.state.in_([RunState.QUEUED, RunState.RUNNING]))
+    )
+    return exists(needing.correlate(RunRow))
+
+
 def is_ready() -> ColumnElement[bool]:
     """SQL: everything that the run depends on has succeeded."""
     other = RunRow.__table__.alias("other")

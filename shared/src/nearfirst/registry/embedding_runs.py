@@ -8,6 +8,7 @@ from nearfirst.contracts.datasets import Dataset
 from nearfirst.contracts.embeddings import EmbeddingShardSpec, EmbeddingSpec
 from nearfirst.contracts.problems import InvalidInput
 from nearfirst.contracts.runs import Progress, RunKind, RunState
+from nearfirst.encoders import refuse_unknown_kind
 from nearfirst.model_names import file_fingerprint, folder_fingerprint, resolve_file, resolve_model
 from nearfirst.registry.content_runs import content_run
 from nearfirst.registry.models import DependencyRow, RunRow
@@ -51,8 +52,9 @@ def resolve_representation(representation: Representation, settings: Settings) -
     Raises:
         PathNotAllowed: a path outside the allowed roots.
         InvalidModel: no such model folder, or a name that is neither a path nor an id.
-        InvalidInput: no such file of vectors.
+        InvalidInput: no such file of vectors; no encoder of the kind is installed.
     """
+    refuse_unknown_kind(representation.kind)
     if representation.vectors is None:
         return representation.model_copy(update={"model": resolve_model(representation.model, settings)})
     files = {dataset: resolve_file(path, settings) for dataset, path in representation.vectors.items()}

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     DateTime,
     Dialect,
     Float,
@@ -59,6 +60,8 @@ class DatasetRow(Base):
     split: Mapped[str | None] = mapped_column(Text)
     num_examples: Mapped[int] = mapped_column(BigInteger)
     num_tasks: Mapped[int] = mapped_column(BigInteger)
+    task_sizes: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), deferred=True)
+    """Task -> its rows; None: unknown."""
     created_at: Mapped[datetime]
 
 
@@ -79,6 +82,8 @@ class RunRow(Base):
     spec: Mapped[dict[str, Any]]
     request_digest: Mapped[str] = mapped_column(String(80))
     idempotency_key: Mapped[str | None] = mapped_column(String(300))
+    is_requested: Mapped[bool] = mapped_column(Boolean, default=False)
+    """Of a shared run: somebody asked for it by itself, so it goes on when nothing needs it any more."""
     attempt: Mapped[int] = mapped_column(Integer, default=0)
     """Fencing token: counts claims, and every write of a worker names the attempt that it claimed."""
     num_lost_leases: Mapped[int] = mapped_column(Integer, default=0)

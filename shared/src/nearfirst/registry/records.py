@@ -29,6 +29,13 @@ def register_dataset(session: Session, **fields: Any) -> tuple[Dataset, bool]:
     return _dataset(session.execute(query).scalar_one()), inserted is not None
 
 
+def task_sizes(session: Session, dataset_id: str) -> dict[str, int] | None:
+    """A dataset's rows by task, `""` for rows without one; None where they weren't counted at its registration."""
+    query = select(DatasetRow.task_sizes).where(DatasetRow.id == dataset_id)
+    sizes: dict[str, int] | None = session.execute(query).scalar_one()
+    return sizes
+
+
 def get_dataset(session: Session, dataset_id: str) -> Dataset:
     """The dataset with this id.
 

@@ -289,21 +289,33 @@ def release(session: Session, claimed: Claim) -> None:
 
 
 def request_cancel(session: Session, run_id: str, kind: RunKind) -> RunRow:
-    """Cancel a queued run now, or ask the worker of a running one to end it.
+    """Cancel this run alone: `cancellation.cancel` ends what it waited for, too.
 
     Raises:
         NotFound: no such run.
         StateConflict: it has ended already.
     """
     get(session, run_id, kind)
-    row = transition(session, run_id, RunState.CANCELLED, only_from=RunState.QUEUED, **_ended(session)) or transition(
-        session, run_id, RunState.CANCELLING
-    )
+    row = try_cancel(session, run_id)
     if row is None:
         row = get(session, run_id)
         if row.state not in (RunState.CANCELLING, RunState.CANCELLED):
             raise StateConflict(f"{run_id} can't be cancelled: it has {row.state}")
     return row
+
+
+def try_cancel(session: Session, run_id: str, *, where: Sequence[ColumnElement[bool]] = ()) -> RunRow | None:
+    """Cancel a queued run now, or ask the worker of a running one to end it; None when it is neither.
+
+    Args:
+        session: open transaction.
+        run_id: the run.
+        where: further conditions, without which nothing changes.
+    """
+    ended = _ended(session)
+    return transition(
+        session, run_id, RunState.CANCELLED, only_from=RunState.QUEUED, where=where, **ended
+    ) or transition(session, run_id, RunState.CANCELLING, where=where)
 
 
 def requeue(session: Session, run_id: str, kind: RunKind, *, is_lost: bool = False) -> RunRow:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import and_, or_, select, update
 from sqlalchemy.orm import Session
 
 from nearfirst.contracts.problems import Problem
-from nearfirst.contracts.runs import RunKind, RunState
+from nearfirst.contracts.runs import SHARED_KINDS, RunKind, RunState
 from nearfirst.registry.database import utc_now
 from nearfirst.registry.dependencies import is_ready
 from nearfirst.registry.events import lock_events
@@ -138,13 +138,17 @@ def _recover(
 
 
 def fail_orphans(session: Session) -> list[str]:
-    """Fail queued runs that depend on a failed or cancelled one; returns their ids."""
+    """Fail queued runs that depend on a failed or cancelled one; returns their ids.
+
+    Not those that depend on a cancelled run of a shared kind, which `cancellation.revive_needed` queues again.
+    """
     other = RunRow.__table__.alias("other")
+    is_cancelled = and_(other.c.state == RunState.CANCELLED, other.c.kind.not_in(SHARED_KINDS))
     query = (
         select(RunRow.id, other.c.id, other.c.state, other.c.error)
         .join(DependencyRow, DependencyRow.run_id == RunRow.id)
         .join(other, other.c.id == DependencyRow.depends_on)
-        .where(RunRow.state == RunState.QUEUED, other.c.state.in_([RunState.FAILED, RunState.CANCELLED]))
+        .where(RunRow.state == RunState.QUEUED, or_(other.c.state == RunState.FAILED, is_cancelled))
     )
     failed = []
     for run_id, other_id, other_state, other_error in session.execute(query).all():

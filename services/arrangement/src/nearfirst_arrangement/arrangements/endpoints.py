@@ -10,7 +10,7 @@ from nearfirst.contracts.arrangements import Arrangement, ArrangementSpec
 from nearfirst.contracts.exports import ExportFileType, ExportFormat, ExportManifest
 from nearfirst.contracts.reports import ReportedArrangement, SimilarityCurve
 from nearfirst.contracts.runs import RunAccepted, RunKind
-from nearfirst.registry import records, runs
+from nearfirst.registry import cancellation, records, runs
 from nearfirst.registry.models import RunRow
 from nearfirst.registry.results import artifact_of
 from nearfirst.web.dependencies import (
@@ -127,8 +127,8 @@ def get_export_manifest(
 
 @router.post("/{arrangement_id}/cancel", status_code=202, dependencies=[Depends(require_api_key)])
 def cancel_arrangement(arrangement_id: str, session: WriteSession, accepting: AcceptingDep) -> RunAccepted:
-    """End it: a queued one now, a running one as soon as its worker hears of it."""
-    row = runs.request_cancel(session, arrangement_id, RunKind.ARRANGEMENT)
+    """End it: a queued one now, a running one as soon as its worker hears of it; and what only it waited for."""
+    row = cancellation.cancel(session, arrangement_id, RunKind.ARRANGEMENT)
     return accepting.accept(session, row, "arrangements")
 
 

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from nearfirst.contracts.arrangements import Arrangement, ArrangementSpec, Representation
 from nearfirst.contracts.datasets import Dataset
 from nearfirst.contracts.exports import ExportFileType, ExportFormat
-from nearfirst.contracts.problems import CorruptArtifact, InvalidInput, NotFound
+from nearfirst.contracts.problems import CorruptArtifact, NotFound
 from nearfirst.contracts.reports import ArrangementReport, ReportedArrangement, SimilarityCurve
 from nearfirst.contracts.runs import RunKind, RunState
 from nearfirst.registry import records, runs
@@ -19,6 +19,7 @@ from nearfirst.registry.results import artifact_of, progress_of
 from nearfirst.settings import Settings
 from nearfirst.store.artifacts import Store
 from nearfirst_arrangement.exports import ExportedFile, export_arrangement
+from nearfirst_arrangement.feasibility import KnownRows, check_feasible, goes_by_task
 from nearfirst_arrangement.shards import candidate_runs
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,8 @@ def create(
 
     Raises:
         NotFound: no such dataset.
-        InvalidInput: the limit is above the pool.
+        InvalidInput: more rows or other tasks are asked for than the datasets have, as far as the registry knows; no
+            encoder of the kind is installed.
         PathNotAllowed, InvalidModel: the encoder's folder.
         IdempotencyConflict: the key was used with another body.
     """
@@ -43,11 +45,10 @@ def create(
         return found
     train = records.get_dataset(session, spec.train.dataset)
     test = records.get_dataset(session, spec.test.dataset)
-    if spec.limit is not None and spec.limit > train.num_examples:
-        raise InvalidInput(f"limit: got {spec.limit}, wanted at most the pool's {train.num_examples} rows")
     representation = spec.representation or (Representation() if spec.needs_embeddings else None)
     if representation is not None:
         spec = spec.model_copy(update={"representation": resolve_representation(representation, settings)})
+    check_feasible(spec, _known_rows(session, spec, train), _known_rows(session, spec, test))
     row, _ = runs.create(
         session,
         RunKind.ARRANGEMENT,
@@ -57,6 +58,11 @@ def create(
         depends_on=_prerequisites(session, spec, train, test, store, settings),
     )
     return row
+
+
+def _known_rows(session: Session, spec: ArrangementSpec, dataset: Dataset) -> KnownRows:
+    task_sizes = records.task_sizes(session, dataset.id) if goes_by_task(spec) else None
+    return KnownRows(dataset.num_examples, task_sizes)
 
 
 def _prerequisites(

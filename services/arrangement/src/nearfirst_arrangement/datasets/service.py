@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ import fsspec
 
 from nearfirst.contracts.datasets import Dataset, DatasetFormat, DatasetSource, ExampleRow
 from nearfirst.contracts.problems import BodyTooLarge, InvalidDataset, InvalidInput, NearfirstError
-from nearfirst.data.dataset import load_dataset, write_canonical
+from nearfirst.data.dataset import LoadedDataset, load_dataset, write_canonical
 from nearfirst.data.paths import resolve_under_root
 from nearfirst.registry import records
 from nearfirst.registry.database import Database
@@ -24,6 +25,7 @@ from nearfirst.store.artifacts import Store
 
 _REMOTE_SCHEMES = ("hf", "s3", "gs")
 _CHUNK_BYTES = 2**20
+_MAX_TASKS_KEPT = 10_000
 
 
 def register_upload(
@@ -76,7 +78,13 @@ def _register(
             split=split,
             num_examples=len(loaded.examples),
             num_tasks=loaded.num_tasks,
+            task_sizes=_task_sizes(loaded),
         )
+
+
+def _task_sizes(loaded: LoadedDataset) -> dict[str, int] | None:
+    """Task -> its rows; None where a registry row would grow too large with them."""
+    return dict(Counter(example.task for example in loaded.examples)) if loaded.num_tasks <= _MAX_TASKS_KEPT else None
 
 
 def _suffixes(filename: str) -> str:

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nearfirst.contracts.arrangements import ArrangementRules, Granularity, Method
+from nearfirst.contracts.arrangements import ArrangementRules, Method
 from nearfirst.contracts.problems import InvalidEmbeddings, InvalidInput
 from nearfirst.contracts.progress import ProgressCallback, ignore_progress
 from nearfirst.similarity.blocks import DEFAULT_MEMORY_BUDGET_BYTES
 from nearfirst.similarity.embeddings import check_same_dimensions, normalise
+from nearfirst_arrangement.feasibility import refuse_missing_test_tasks, refuse_missing_train_tasks
 from nearfirst_arrangement.methods.arranged import ArrangedOrder, MethodFunction, Pool, Precomputed
 from nearfirst_arrangement.methods.selection import first_of_each_task, number_tasks, selected_rows
 from nearfirst_arrangement.methods.tma import arrange_tma
@@ -136,29 +137,15 @@ def _check_tasks(
     Raises:
         InvalidInput: as said.
     """
-    if train_tasks is None and (asking := _what_asks_for_tasks(rules)) is not None:
-        raise InvalidInput(f"train_tasks: got none; {asking} wants the task of each train row, and the rows name none")
-    if test_tasks is None and rules.test_per_task is not None and num_test is not None:
-        raise InvalidInput(
-            f"test_tasks: got none; test_per_task {rules.test_per_task} wants the task of each test row, and the rows "
-            "name none"
-        )
+    if train_tasks is None:
+        refuse_missing_train_tasks(rules)
+    if test_tasks is None and num_test is not None:
+        refuse_missing_test_tasks(rules)
     for name, tasks, num_rows in (("train_tasks", train_tasks, num_train), ("test_tasks", test_tasks, num_test)):
         if tasks is not None and (tasks.shape != (num_rows,) or tasks.dtype.kind not in "iu"):
             raise InvalidInput(
                 f"{name}: got shape {tasks.shape} of {tasks.dtype}, wanted {num_rows} integers, one a row"
             )
-
-
-def _what_asks_for_tasks(rules: ArrangementRules) -> str | None:
-    """The rule that goes by the tasks of train rows."""
-    if rules.select is not None:
-        return f"select {rules.select.per_task} {rules.select.how} per task"
-    if rules.granularity is Granularity.COARSE:
-        return "granularity coarse"
-    if rules.method in (Method.ROUND_ROBIN, Method.CLUSTER):
-        return f"method {rules.method}"
-    return None
 
 
 def _check_precomputed(precomputed: Precomputed, num_train: int) -> None:

@@ -15,6 +15,7 @@ from nearfirst.contracts.problems import InvalidInput
 from nearfirst.contracts.progress import ProgressCallback
 from nearfirst.similarity.aggregates import DistanceAggregates, distance_aggregates
 from nearfirst.similarity.candidates import CandidateBlock
+from nearfirst_arrangement.feasibility import check_limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +93,7 @@ class Pool:
         Raises:
             InvalidInput: with both numbers.
         """
-        if limit is not None and limit > self.num_train:
-            raise InvalidInput(f"limit: got {limit}, wanted at most {self.num_train}, the rows in the pool")
+        check_limit(limit, self.num_train)
 
 
 @dataclass(frozen=True, slots=True)

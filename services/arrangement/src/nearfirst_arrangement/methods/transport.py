@@ -5,40 +5,21 @@ Shapes: N train rows, n of them in the order, M test rows, D dimensions; G and H
 
 import math
 import warnings
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from nearfirst.contracts.arrangements import ArrangementRules, Fidelity, Similarity
-from nearfirst.contracts.problems import InvalidInput, NearfirstError
+from nearfirst.contracts.problems import NearfirstError
 from nearfirst.similarity.blocks import block_shape, spans
+from nearfirst.similarity.embeddings import distinct_rows
 from nearfirst.similarity.exact import SIMILARITY_QUANTUM, exact_similarities, round_to_quantum, split_rows
+from nearfirst_arrangement.feasibility import check_transport_size
 from nearfirst_arrangement.methods.arranged import ArrangedOrder, Pool, nearest_similarity
 from nearfirst_arrangement.methods.scores import in_given_order
 
-MAX_PAIRS = 2**26
-"""Train rows times test rows: 50,177 x 1,000 of P3 fit. About half a minute, and minutes on a slow processor."""
-
-BYTES_PER_PAIR = 42
-"""Measured with POT 0.9.7: the cost matrix and the solver's arcs, flows and plan (41 bytes)."""
-
 _MAX_ITERATIONS = 10**9
 """Of the network simplex: 28,751 x 1,125 rows of P3 take more than 100,000, the paper's cap, and below 1,000,000."""
-
-
-class Distinct(NamedTuple):
-    """Rows, each different one once, in the order of first appearance."""
-
-    rows: npt.NDArray[np.float32]
-    """(G, D)."""
-    group: npt.NDArray[np.int64]
-    """(N,) place in `rows` of each row that was given."""
-
-    @property
-    def counts(self) -> npt.NDArray[np.float64]:
-        """(G,) rows of each group, to be used as masses."""
-        return np.bincount(self.group).astype(np.float64)
 
 
 def arrange_ot(rules: ArrangementRules, pool: Pool) -> ArrangedOrder:
@@ -60,12 +41,12 @@ def arrange_ot(rules: ArrangementRules, pool: Pool) -> ArrangedOrder:
         decides.
 
     Raises:
-        InvalidInput: the limit is above the pool; N M is above `MAX_PAIRS`, with the bytes that it would take; no
-            embeddings.
+        InvalidInput: the limit is above the pool; N M is above `MAX_PAIRS` (feasibility.py), with the bytes that it
+            would take; no embeddings.
         NearfirstError: the solver gave up; an order from a plan that isn't optimal is never made.
 
-    Notes: memory `BYTES_PER_PAIR` N M bytes whatever the memory budget; time a little above linear in N M. One thread.
-        Progress can't stop the solver once it runs.
+    Notes: memory `BYTES_PER_PAIR` (feasibility.py) N M bytes whatever the memory budget; time a little above linear in
+        N M. One thread. Progress can't stop the solver once it runs.
 
     References: Bonneel et al., "Displacement interpolation using Lagrangian mass transport" (2011), by POT's `ot.emd`.
     """
@@ -87,21 +68,6 @@ def arrange_ot(rules: ArrangementRules, pool: Pool) -> ArrangedOrder:
     )
 
 
-def check_transport_size(num_train: int, num_test: int) -> None:
-    """Refuse more pairs than an exact plan can be made for.
-
-    Raises:
-        InvalidInput: with both numbers and the memory that they would take.
-    """
-    num_pairs = num_train * num_test
-    if num_pairs > MAX_PAIRS:
-        raise InvalidInput(
-            f"method ot: got {num_train} train x {num_test} test rows, {num_pairs} pairs, which would take "
-            f"{num_pairs * BYTES_PER_PAIR} bytes of memory; wanted at most {MAX_PAIRS} pairs "
-            f"({MAX_PAIRS * BYTES_PER_PAIR} bytes): arrange fewer rows, by select and test_per_task or by a task filter"
-        )
-
-
 def _scores(rules: ArrangementRules, pool: Pool) -> npt.NDArray[np.float64]:
     """(N,) row sums of plan * cost."""
     train_ND, test_MD = pool.embeddings()
@@ -109,24 +75,17 @@ def _scores(rules: ArrangementRules, pool: Pool) -> npt.NDArray[np.float64]:
         cost_NM = _costs(train_ND, test_MD, rules.similarity, pool)
         mean_cost_N = _row_costs(_uniform(len(train_ND)), _uniform(len(test_MD)), cost_NM, pool) * len(train_ND)
         return round_to_quantum(mean_cost_N) / len(train_ND)
-    train, test = distinct_rows(train_ND), distinct_rows(test_MD)
-    cost_GH = _costs(train.rows, test.rows, rules.similarity, pool)
-    mass_G, mass_H = train.counts * len(test_MD), test.counts * len(train_ND)
+    # Adding 0.0 turns -0.0 into it: rows of equal values have equal bytes then.
+    train, test = distinct_rows(train_ND + np.float32(0)), distinct_rows(test_MD + np.float32(0))
+    cost_GH = _costs(train_ND[train.first], test_MD[test.first], rules.similarity, pool)
+    mass_G = np.bincount(train.number).astype(np.float64) * len(test_MD)
+    mass_H = np.bincount(test.number).astype(np.float64) * len(train_ND)
     mean_cost_G = round_to_quantum(_row_costs(mass_G, mass_H, cost_GH, pool) / mass_G)
-    return mean_cost_G[train.group] / len(train_ND)
+    return mean_cost_G[train.number] / len(train_ND)
 
 
 def _uniform(length: int) -> npt.NDArray[np.float64]:
     return np.full(length, 1 / length, dtype=np.float64)
-
-
-def distinct_rows(rows_ND: npt.NDArray[np.float32]) -> Distinct:
-    """Each different row once."""
-    _, first_G, group_N = np.unique(rows_ND, axis=0, return_index=True, return_inverse=True)
-    by_appearance_G = np.argsort(first_G)
-    place_G = np.empty(len(first_G), dtype=np.int64)
-    place_G[by_appearance_G] = np.arange(len(first_G))
-    return Distinct(np.ascontiguousarray(rows_ND[first_G[by_appearance_G]]), place_G[group_N])
 
 
 def _costs(

@@ -9,7 +9,7 @@ from nearfirst.contracts.problems import InvalidInput
 from nearfirst.contracts.receipts import Receipt
 from nearfirst.contracts.runs import RunAccepted, RunKind
 from nearfirst.contracts.training import Checkpoint, LogLine, MetricRow, TrainJob, TrainSpec
-from nearfirst.registry import records, runs
+from nearfirst.registry import cancellation, records, runs
 from nearfirst.web.dependencies import (
     Page,
     PageDep,
@@ -113,7 +113,7 @@ def list_logs(job_id: str, session: ReadSession, page: PageDep) -> Page[LogLine]
 @router.post("/{job_id}/cancel", status_code=202, dependencies=[Depends(require_api_key)])
 def cancel_train_job(job_id: str, session: WriteSession, accepting: AcceptingDep) -> RunAccepted:
     """End it: a queued one now, a running one as soon as its worker hears of it."""
-    row = runs.request_cancel(session, job_id, RunKind.TRAIN_JOB)
+    row = cancellation.cancel(session, job_id, RunKind.TRAIN_JOB)
     return accepting.accept(session, row, "train-jobs")
 
 

@@ -19,6 +19,7 @@ from nearfirst.contracts.runs import RunState
 from nearfirst.data.row_file import RowFile
 from nearfirst.model_names import is_folder
 from nearfirst.registry import records
+from nearfirst.registry.content_runs import keep_requested
 from nearfirst.registry.dependencies import unfinished_dependencies
 from nearfirst.registry.embedding_runs import embedding_progress, embedding_run, resolve_representation
 from nearfirst.registry.models import RunRow
@@ -49,7 +50,7 @@ def create(
         representation = _representation_of(served)
     else:
         representation = resolve_representation(request.representation, settings)
-    return embedding_run(session, dataset, representation, store, settings)
+    return keep_requested(session, embedding_run(session, dataset, representation, store, settings))
 
 
 def _representation_of(served: EmbeddingSettings) -> Representation:
@@ -177,5 +178,5 @@ def _query_vectors(vectors: Sequence[Sequence[float]], dimensions: int) -> npt.N
 
 
 def _hits(dataset: RowFile, rows: list[int], similarities: list[float]) -> list[Hit]:
-    found = zip(rows, dataset.pick(rows), similarities, strict=True)
+    found = zip(rows, map(dataset.__getitem__, rows), similarities, strict=True)
     return [Hit(index=row, id=example.id, task=example.task, similarity=s) for row, example, s in found]
