@@ -12,6 +12,7 @@ from nearfirst.client.settings import ClientSettings
 from nearfirst.client.transport import Transport
 from nearfirst.contracts.arrangements import Arrangement, ArrangementSpec, OrderRow
 from nearfirst.contracts.datasets import Dataset, DatasetFormat, DatasetSource, ExampleRow
+from nearfirst.contracts.estimates import TrainEstimate
 from nearfirst.contracts.exports import ExportFormat, ExportManifest
 from nearfirst.contracts.problems import InvalidInput
 from nearfirst.contracts.receipts import ConsumedStep, Receipt
@@ -190,6 +191,10 @@ class Client:
     def train(self, spec: TrainSpec, idempotency_key: str | None = None) -> RunAccepted:
         """Submit a training job; `idempotency_key` as in `arrange`."""
         return self._transport.post(RunAccepted, "/train-jobs", spec, idempotency_key)
+
+    def estimate(self, spec: TrainSpec) -> TrainEstimate:
+        """What a training job would take: tokens, memory, checkpoints, time. Nothing is submitted."""
+        return self._transport.post(TrainEstimate, "/train-jobs?dry_run=true", spec)
 
     def train_job(self, job_id: str) -> TrainJob:
         """A training job and how far it is."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from nearfirst.contracts.estimates import TrainEstimate
 from nearfirst.contracts.problems import InvalidModel, NotReady, OrderMismatch, StateConflict
 from nearfirst.contracts.receipts import Receipt, planned_steps
 from nearfirst.contracts.runs import RunKind, RunState
@@ -17,6 +18,7 @@ from nearfirst.registry.models import RunRow
 from nearfirst.registry.results import artifact_of, progress_of
 from nearfirst.settings import Settings
 from nearfirst.store.artifacts import Store
+from nearfirst_arrangement.train_jobs import estimates
 
 _MODEL_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
@@ -28,17 +30,36 @@ def create(session: Session, spec: TrainSpec, idempotency_key: str | None, setti
         NotFound: no such arrangement or dataset.
         StateConflict: the arrangement has failed or was cancelled.
         PathNotAllowed, InvalidModel: the model's folder.
+        DoesNotFit: it needs more memory or disk than there is.
         IdempotencyConflict: the key was used with another body.
     """
     request = spec.model_dump(mode="json")
     if (found := runs.find_by_key(session, RunKind.TRAIN_JOB, idempotency_key, request)) is not None:
         return found
-    depends_on = []
+    spec = _checked(session, spec, settings)
+    estimates.refuse(session, spec, settings)
+    row, _ = runs.create(
+        session,
+        RunKind.TRAIN_JOB,
+        spec.model_dump(mode="json"),
+        request=request,
+        idempotency_key=idempotency_key,
+        depends_on=[] if spec.arrangement is None else [spec.arrangement],
+    )
+    return row
+
+
+def estimate(session: Session, spec: TrainSpec, settings: Settings, store: Store) -> TrainEstimate:
+    """What a job would take; nothing is queued. Raises what `create` raises of the spec."""
+    return estimates.estimate(session, _checked(session, spec, settings), settings, store)
+
+
+def _checked(session: Session, spec: TrainSpec, settings: Settings) -> TrainSpec:
+    """The spec with its model's folder resolved, when all that it names is there."""
     if spec.arrangement is not None:
         arrangement = runs.get(session, spec.arrangement, RunKind.ARRANGEMENT)
         if arrangement.state in (RunState.FAILED, RunState.CANCELLING, RunState.CANCELLED):
             raise StateConflict(f"arrangement {arrangement.id} is {arrangement.state}: there is no order to train on")
-        depends_on.append(arrangement.id)
     else:
         assert spec.dataset is not None
         records.get_dataset(session, spec.dataset)
@@ -47,16 +68,7 @@ def create(session: Session, spec: TrainSpec, idempotency_key: str | None, setti
     name = resolve_model(spec.model.name_or_path, settings)
     if is_folder(name) and spec.model.init == "pretrained":
         _require_weights(name)
-    spec = spec.model_copy(update={"model": spec.model.model_copy(update={"name_or_path": name})})
-    row, _ = runs.create(
-        session,
-        RunKind.TRAIN_JOB,
-        spec.model_dump(mode="json"),
-        request=request,
-        idempotency_key=idempotency_key,
-        depends_on=depends_on,
-    )
-    return row
+    return spec.model_copy(update={"model": spec.model.model_copy(update={"name_or_path": name})})
 
 
 def _require_weights(folder: str) -> None:
