@@ -91,4 +91,6 @@ def _header(path: Path) -> dict[str, Shape]:
         if length > _MAX_HEADER_BYTES:
             raise ValueError(f"{path.name} has a header of {length} bytes")
         header = json.loads(file.read(length))
+    if not isinstance(header, dict):
+        raise ValueError(f"{path.name} has a header that is no object")
     return {name: tuple(map(int, entry["shape"])) for name, entry in header.items() if name != "__metadata__"}
