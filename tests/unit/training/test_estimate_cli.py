@@ -46,8 +46,19 @@ def run(*arguments: object) -> str:
     return result.stdout
 
 
-def test_steps_tokens_and_checkpoints_are_those_of_the_training(write_spec: SpecFactory, tmp_path: Path) -> None:
-    spec = write_spec()
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"checkpoint": {"weights_every": 2, "state_every": 1, "weights_dtype": "bf16", "keep_weights": 2}},
+        {"tuning": "lora", "lora": {"rank": 64}},
+    ],
+    ids=["full", "bf16", "lora"],
+)
+def test_steps_tokens_and_checkpoints_are_those_of_the_training(
+    write_spec: SpecFactory, tmp_path: Path, fields: dict[str, Any]
+) -> None:
+    spec = write_spec(**fields)
     found = TrainEstimate.model_validate_json(run(spec, "--json", "--out", tmp_path / "run"))
     assert not (tmp_path / "run").exists()
     result = train(job_of_spec(spec, tmp_path / "run", resume=False))
