@@ -82,12 +82,13 @@ def test_the_table_is_printed(write_spec: SpecFactory) -> None:
         assert word in output
 
 
-def test_checkpoints_that_the_disk_has_no_room_for_are_refused(
-    write_spec: SpecFactory, monkeypatch: pytest.MonkeyPatch
+def test_checkpoints_that_the_disk_has_no_room_for_are_refused_below_the_table(
+    write_spec: SpecFactory, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(estimate_cli, "_free_bytes", lambda _out: 100_000)
     with pytest.raises(DoesNotFit, match="are free where they are written"):
-        run(write_spec())
+        estimate_cli.estimate(write_spec())
+    assert "weights checkpoints" in capsys.readouterr().out
 
 
 def test_a_bad_spec_names_its_field(write_spec: SpecFactory) -> None:

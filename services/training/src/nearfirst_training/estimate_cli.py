@@ -15,7 +15,7 @@ from nearfirst.client.estimate_table import estimate_table
 from nearfirst.client.progress import progress_bar
 from nearfirst.contracts.estimates import Available, TrainEstimate
 from nearfirst.contracts.problems import InvalidInput, invalid_input_from_validation
-from nearfirst.contracts.training import TrainSpec
+from nearfirst.contracts.training import TrainSettings, TrainSpec
 from nearfirst.estimates.estimate import estimate_training, refuse_what_does_not_fit
 from nearfirst.estimates.model_files import read_model_folder
 from nearfirst.estimates.rows import count_tokens_of
@@ -36,10 +36,13 @@ def estimate(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Say what a training job would take: steps, tokens, checkpoints, memory. Nothing is trained or submitted."""
+    """Say what a training job would take: steps, tokens, checkpoints, memory. Nothing is trained or submitted.
+
+    Exits with an error when the checkpoints are more than the disk has free, or the server says that it can't fit.
+    """
     remote = _remote_spec(spec)
     if remote is None:
-        found = _estimate_here(spec, out)
+        settings, found = _estimate_here(spec, out)
     else:
         with Client.from_settings(url) as client:
             found = client.estimate(remote)
@@ -47,6 +50,8 @@ def estimate(
         typer.echo(found.model_dump_json(indent=2))
     else:
         Console().print(estimate_table(found, str(spec)))
+    if remote is None:  # a server has refused by itself
+        refuse_what_does_not_fit(settings, found.estimates)
 
 
 def _remote_spec(path: Path) -> TrainSpec | None:
@@ -64,12 +69,11 @@ def _remote_spec(path: Path) -> TrainSpec | None:
         raise invalid_input_from_validation(error, f"spec {path}") from error
 
 
-def _estimate_here(spec: Path, out: Path) -> TrainEstimate:
+def _estimate_here(spec: Path, out: Path) -> tuple[TrainSettings, TrainEstimate]:
     """Of files on this machine. What GPUs it has isn't asked.
 
     Raises:
         InvalidInput: the spec or its data can't be used.
-        DoesNotFit: the checkpoints are more than the disk has free.
     """
     job = job_of_spec(spec, out, resume=False)
     settings = job.settings
@@ -88,8 +92,7 @@ def _estimate_here(spec: Path, out: Path) -> TrainEstimate:
         available=Available(disk_bytes=_free_bytes(out)),
         remarks=remarks,
     )
-    refuse_what_does_not_fit(settings, found.estimates)
-    return found
+    return settings, found
 
 
 def _absolute(name: str) -> str:

@@ -98,7 +98,7 @@ def refuse_what_does_not_fit(settings: TrainSettings, estimates: EstimateDetails
             f"checkpoint: {checkpoints.num_weights} weights of {in_gigabytes(checkpoints.weights_bytes)} GB and "
             f"{checkpoints.num_states} states of {in_gigabytes(checkpoints.state_bytes)} GB take up to "
             f"{in_gigabytes(checkpoints.peak_bytes)} GB; {in_gigabytes(available.disk_bytes)} GB are free where they "
-            "are written. A larger weights_every, a smaller keep_weights or keep_state, or weights_dtype bf16 need less"
+            "are written. A larger weights_every, a smaller keep_weights or keep_state, or tuning lora need less"
         )
 
 
