@@ -1,5 +1,6 @@
 """A training process as its worker sees it; here a few lines of Python stand in for training."""
 
+import os
 import sys
 import time
 
@@ -11,7 +12,7 @@ from nearfirst_training.process import TrainingProcess
 
 
 def run(tmp_path, code, **options):
-    return TrainingProcess([sys.executable, "-c", code], tmp_path / "stderr.log", **options)
+    return TrainingProcess([sys.executable, "-c", code], tmp_path / "stderr.log", environment=os.environ, **options)
 
 
 def all_messages(process):
@@ -48,7 +49,7 @@ def test_leaving_the_block_ends_the_whole_group(tmp_path):
     with run(tmp_path, code + 'print(\'{"type": "log"}\', flush=True); time.sleep(60)') as process:
         while not process.messages(wait_s=5):
             pass
-        family = [psutil.Process(process._process.pid), *psutil.Process(process._process.pid).children()]
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children()]
         assert len(family) == 2
     assert psutil.wait_procs(family, timeout=5)[1] == []
 
