@@ -17,6 +17,7 @@ WORKERS = {
     "arrangement": "nearfirst_arrangement.worker:app",
     "training": "nearfirst_training.worker:app",
 }
+REPOSITORY = Path(__file__).parents[2]
 TERMINAL = ("succeeded", "failed", "cancelled")
 
 
@@ -45,6 +46,7 @@ class RunningSuite:
             "NEARFIRST_REDELIVER_S": "3",
             "NEARFIRST_GPUS": "",  # those of this machine, if it has any, are none of the tests'
             "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": ":".join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")])),
             "PYTHONWARNINGS": "error::RuntimeWarning",
             **settings,
         }
@@ -86,6 +88,11 @@ class RunningSuite:
         process.send_signal(number)
         process.wait(60)
         return process.pid
+
+    def stop(self, name: str) -> None:
+        """End one process in order, if it still runs."""
+        if self._processes[name].poll() is None:
+            self.signal(name, signal.SIGTERM)
 
     def pid(self, name: str) -> int:
         return self._processes[name].pid

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 _LAST_WORDS_BYTES = 2000
 _REPORT_BYTES = 2**16
 _SHOWN_BYTES = 200
+_POLL_S = 0.05
 
 
 class TrainingProcess:
@@ -112,13 +113,15 @@ class TrainingProcess:
                 self._family.end()  # a child that lives on would keep the output open
         return found
 
-    def interrupt(self) -> None:
-        """Ask it to save its state and end; kill it when it doesn't in time."""
+    def interrupt(self, give_up: Callable[[], bool] = lambda: False) -> None:
+        """Ask it to save its state and end; kill it when it doesn't in time, or when `give_up` says so."""
         self._family.signal_group(signal.SIGTERM)  # torchrun passes it on to the ranks, once
-        try:
-            self._process.wait(self._grace_s)
-        except subprocess.TimeoutExpired:
-            self.kill()
+        deadline_s = time.monotonic() + self._grace_s
+        while self._process.poll() is None:
+            if give_up() or time.monotonic() > deadline_s:
+                self.kill()
+                return
+            time.sleep(_POLL_S)
 
     def kill(self) -> None:
         """End it and all that it started, at once; returns when they are gone."""

@@ -135,7 +135,8 @@ def _follow(context: RunContext, process: TrainingProcess) -> None:
             listener.pass_on(messages)
             _check_progress(context, process)
     except Interrupted:
-        process.interrupt()  # it saves its state, so that the next attempt goes on from there
+        process.interrupt(context.is_over)  # it saves its state, so that the next attempt goes on from there
+        context.check()  # raises what is more than this
         raise  # what it said last is in its folder, and the next attempt says it again
 
 

@@ -109,12 +109,19 @@ class RunContext:
             Cancelled: somebody asked for its end.
             Interrupted: this worker shuts down.
         """
-        if self._fenced.is_set() or time.monotonic() > self._lease_ends_s:
+        if self._is_lost():
             raise Fenced(f"{self.run_id}: the lease is lost")
         if self._cancelled.is_set():
             raise Cancelled(f"{self.run_id} was cancelled")
         if self.worker.shutting_down.is_set():
             raise Interrupted("the worker shuts down")
+
+    def is_over(self) -> bool:
+        """Whether nothing that the work could still save is wanted: it was cancelled, or the lease is lost."""
+        return self._cancelled.is_set() or self._is_lost()
+
+    def _is_lost(self) -> bool:
+        return self._fenced.is_set() or time.monotonic() > self._lease_ends_s
 
     def progress(self, done: int, total: int | None, unit: str) -> None:
         """Say how far the work is (a ProgressCallback); kept at most twice a second, but always the last of a unit."""

@@ -283,7 +283,7 @@ def confirm_cancelled(session: Session, claimed: Claim) -> RunState:
 
 
 def release(session: Session, claimed: Claim) -> None:
-    """Put a run back because its worker shuts down; it will be sent again at once."""
+    """Put a run back because its worker shuts down; it will be sent again at once. One being cancelled ends."""
     transition(
         session,
         claimed.run_id,
@@ -294,6 +294,13 @@ def release(session: Session, claimed: Claim) -> None:
         lease_expires_at=None,
         dispatched_at=None,
         num_dispatches=0,
+    ) or transition(
+        session,
+        claimed.run_id,
+        RunState.CANCELLED,
+        fence=claimed.attempt,
+        only_from=RunState.CANCELLING,
+        **_ended(session),
     )
 
 
