@@ -12,9 +12,18 @@ import subprocess
 import sys
 import time
 
+from nearfirst.processes import die_with_parent
+
 STEPS, STUBBORN, HANGING, DYING = range(4)
 STEP_S = 0.1
-_CHILD = "import signal, time; signal.signal(15, signal.SIG_IGN); print('ready', flush=True); time.sleep(600)"
+_CHILD = """
+import signal, time
+from nearfirst.processes import die_with_parent
+die_with_parent()
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("ready", flush=True)
+time.sleep(600)
+"""
 
 
 def say(kind: str, **fields: object) -> None:
@@ -32,6 +41,7 @@ def be_stubborn() -> None:
 
 
 def main(spec: dict[str, int]) -> int:
+    die_with_parent()  # as training does
     step = 0
 
     def interrupt(*_: object) -> None:
