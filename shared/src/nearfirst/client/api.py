@@ -19,6 +19,7 @@ from nearfirst.contracts.receipts import ConsumedStep, Receipt
 from nearfirst.contracts.reports import ReportedArrangement, SimilarityCurve
 from nearfirst.contracts.runs import TERMINAL_STATES, RunAccepted, RunEvent
 from nearfirst.contracts.training import Checkpoint, LogLine, MetricRow, TrainJob, TrainSpec
+from nearfirst.contracts.workers import QueueState, Worker
 from nearfirst.data.export_manifest import manifest_path, write_manifest
 
 Run = ReportedArrangement | TrainJob
@@ -243,6 +244,14 @@ class Client:
     def resume(self, job_id: str) -> RunAccepted:
         """Put a cancelled or failed training job back on the queue, from its last state checkpoint."""
         return self._transport.post_action(RunAccepted, f"/train-jobs/{job_id}/resume")
+
+    def workers(self) -> Iterator[Worker]:
+        """Worker processes and what each has under way, fetched page by page."""
+        return self._transport.pages(Worker, "/workers")
+
+    def queue(self) -> QueueState:
+        """What runs where, and why the rest waits; the first hundred of each kind."""
+        return self._transport.get(QueueState, "/queue")
 
     def events(self, run: str | None = None, after: int = 0) -> Iterator[RunEvent]:
         """Changes of runs as they happen, each once, in the order of seq; never ends by itself.

@@ -57,16 +57,17 @@ def create_train_job(
 
 
 @router.get("")
-def list_train_jobs(session: ReadSession, page: PageDep) -> Page[TrainJob]:
+def list_train_jobs(session: ReadSession, settings: SettingsDep, page: PageDep) -> Page[TrainJob]:
     """Jobs in the order of their creation."""
     rows, following = records.list_runs(session, RunKind.TRAIN_JOB, page.after, page.limit)
-    return Page[TrainJob](items=[service.show(session, row) for row in rows], next_cursor=encode_cursor(following))
+    shower = service.Shower(session, settings)
+    return Page[TrainJob](items=[shower.show(row) for row in rows], next_cursor=encode_cursor(following))
 
 
 @router.get("/{job_id}")
-def get_train_job(job_id: str, session: ReadSession) -> TrainJob:
+def get_train_job(job_id: str, session: ReadSession, settings: SettingsDep) -> TrainJob:
     """One job: its state, progress, and why it waits."""
-    return service.show(session, runs.get(session, job_id, RunKind.TRAIN_JOB))
+    return service.Shower(session, settings).show(runs.get(session, job_id, RunKind.TRAIN_JOB))
 
 
 @router.get("/{job_id}/metrics")
