@@ -63,6 +63,8 @@ class Settings(BaseSettings):
     """The GPUs that this process was given by whoever started it; None: all."""
     cpu_jobs: int | None = Field(default=None, ge=0, le=64)
     """Trainings without a GPU that a training worker runs at a time; None: one when it has no GPU, else none."""
+    trackers: str = Field(default="", pattern=r"^(((tensorboard|mlflow|wandb):[^,]+)(,|$))*$")
+    """Where training workers send a run's measurements on to: `tensorboard:/folder,mlflow:URI,wandb:PROJECT`."""
     memory_budget_bytes: int = GIB
     """What similarity may use beyond the embeddings."""
     embedding_shard_rows: int = Field(default=16_384, ge=1)

@@ -1,13 +1,18 @@
 """POST /train-jobs?dry_run=true on a running suite."""
 
 import json
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from tests.support.suite import RunningSuite
 
 from nearfirst.client.api import Client
+from nearfirst.contracts.runs import RunKind
 from nearfirst.contracts.training import TrainSpec
+from nearfirst.contracts.workers import Gpu, WorkerAnnouncement
+from nearfirst.registry import workers
+from nearfirst.registry.database import Database
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +104,54 @@ def test_what_a_submit_refuses_a_dry_run_refuses(suite: RunningSuite, body: dict
     assert dry_run(suite, body | {"dataset": "ds_none"}, status=404)["code"] == "not_found"
     missing = body | {"model": {"name_or_path": str(suite.home / "models" / "none")}}
     assert dry_run(suite, missing, status=422)["code"] == "invalid_model"
+
+
+GPU_GIB = {"small": [40, 16], "large": [24, 24, 24], "single": [80]}
+
+
+@pytest.fixture
+def announce(suite: RunningSuite) -> Iterator[Callable[[], None]]:
+    """Says that GPU workers are there, which a suite of short leases forgets soon."""
+    database = Database(suite.settings()["database_url"])
+
+    def say() -> None:
+        with database.write() as session:
+            for name, memories in GPU_GIB.items():
+                gpus = [Gpu(id=str(number), memory_bytes=gib * 2**30) for number, gib in enumerate(memories)]
+                worker = WorkerAnnouncement(
+                    id=name, host=name, kinds=[RunKind.TRAIN_JOB], queues=[], gpus=gpus, num_cpus=1, cpu_jobs=0
+                )
+                workers.announce(session, worker, [])
+
+    yield say
+    with database.write() as session:
+        for name in GPU_GIB:
+            workers.forget(session, name)
+    database.close()
+
+
+@pytest.mark.parametrize(("num_gpus", "room_gib"), [(1, 80), (2, 24), (3, 24), (4, None)])
+def test_a_job_is_held_against_the_smallest_gpu_that_the_best_worker_would_give_it(
+    suite: RunningSuite, body: dict[str, Any], announce: Callable[[], None], num_gpus: int, room_gib: int | None
+) -> None:
+    announce()
+    available = dry_run(suite, body | {"gpus": num_gpus})["estimates"]["available"]
+    assert available["gpu_memory_bytes"] == (None if room_gib is None else room_gib * 2**30)
+
+
+def test_a_job_that_no_gpu_has_room_for_is_refused_on_submit(
+    suite: RunningSuite, body: dict[str, Any], announce: Callable[[], None]
+) -> None:
+    model = llama_7b(suite)
+    announce()
+    answer = suite.client.post("/train-jobs", json=body | {"gpus": 1, "model": model})
+    assert (answer.status_code, answer.json()["code"]) == (422, "does_not_fit")
+    assert "take 107.8 GB of each GPU" in answer.json()["detail"]
+
+
+def llama_7b(suite: RunningSuite) -> dict[str, str]:
+    folder = suite.home / "models" / "llama-7b"
+    folder.mkdir()
+    sizes = {"vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32}
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "num_attention_heads": 32, **sizes}))
+    return {"name_or_path": str(folder), "init": "random"}

@@ -5,7 +5,7 @@ JSON object a line on its standard output; nothing else connects the two.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,11 @@ from nearfirst.queue.execution import Crashed, RunContext, RunResult
 from nearfirst.registry import records, runs
 from nearfirst_training.job import TrainingJob
 from nearfirst_training.process import TrainingProcess
+from nearfirst_training.trackers.tracking import tracking
 
 _POLL_S = 0.2
+
+OnMetrics = Callable[[Sequence[MetricRow]], None]
 
 
 class TrainingFailed(NearfirstError):
@@ -53,7 +56,9 @@ def train(context: RunContext) -> RunResult:
     out.mkdir(parents=True, exist_ok=True)
     job_file = out / "launch.json"
     job_file.write_text(_job(context, out).model_dump_json(indent=2))
-    result = run_process(context, [sys.executable, "-m", "nearfirst_training.launch", str(job_file)], out)
+    command = [sys.executable, "-m", "nearfirst_training.launch", str(job_file)]
+    with tracking(context.worker.settings.trackers, context.run_id, context.spec, out) as tracked:
+        result = run_process(context, command, out, on_metrics=tracked.metrics)
     names = ("receipt.json", "consumed.jsonl", "order.jsonl")
     artifact = context.worker.store.put_artifact({name: out / name for name in names})
     return RunResult(result, artifact)
@@ -102,10 +107,12 @@ def _source(session: Session, spec: TrainSpec, context: RunContext) -> tuple[str
     return row.spec["train"]["dataset"], str(order), row.result["digest"]
 
 
-def run_process(context: RunContext, command: Sequence[str], out: Path) -> dict[str, Any]:
+def run_process(
+    context: RunContext, command: Sequence[str], out: Path, *, on_metrics: OnMetrics | None = None
+) -> dict[str, Any]:
     """Run a program that speaks the protocol of `launch`, on the run's own GPUs; returns its result.
 
-    Whatever comes of it, every process that it started is gone on return.
+    Whatever comes of it, every process that it started is gone on return. `on_metrics` is told of measurements too.
 
     Raises:
         Stopped: cancelled, fenced or interrupted.
@@ -117,18 +124,18 @@ def run_process(context: RunContext, command: Sequence[str], out: Path) -> dict[
     with TrainingProcess(
         command, out / "stderr.log", environment=environment, grace_s=settings.save_grace_s
     ) as process:
-        _follow(context, process)
+        _follow(context, process, on_metrics)
     return _outcome(process)
 
 
-def _follow(context: RunContext, process: TrainingProcess) -> None:
+def _follow(context: RunContext, process: TrainingProcess, on_metrics: OnMetrics | None) -> None:
     """Pass on what the process says until it ends.
 
     Raises:
         Stopped: cancelled, fenced or interrupted.
         TrainingHung: it made no progress for too long.
     """
-    listener = Listener(context)
+    listener = Listener(context, on_metrics)
     try:
         while (messages := process.messages(wait_s=_POLL_S)) is not None:
             context.check()
@@ -173,8 +180,9 @@ def _outcome(process: TrainingProcess) -> dict[str, Any]:
 class Listener:
     """Passes on what a training process says."""
 
-    def __init__(self, context: RunContext) -> None:
+    def __init__(self, context: RunContext, on_metrics: OnMetrics | None = None) -> None:
         self._context = context
+        self._on_metrics = on_metrics
         self._kept_step = -1
 
     def pass_on(self, messages: list[dict[str, Any]]) -> None:
@@ -184,8 +192,11 @@ class Listener:
             if message["type"] == "kept":
                 self._kept_step = message["step"]
                 context.forget_after(self._kept_step)
-        metrics = [message for message in messages if message["type"] == "metric"]
-        context.metrics([MetricRow(step=m["step"], name=m["name"], value=m["value"]) for m in metrics])
+        told = [message for message in messages if message["type"] == "metric"]
+        metrics = [MetricRow(step=m["step"], name=m["name"], value=m["value"]) for m in told]
+        context.metrics(metrics)
+        if self._on_metrics is not None:
+            self._on_metrics(metrics)
         context.log([message["message"] for message in messages if message["type"] == "log"])
         for message in messages:
             if message["type"] == "checkpoint":

@@ -24,6 +24,7 @@ from nearfirst.estimates.sizes import num_elements
 from nearfirst.registry import records, runs
 from nearfirst.registry.models import RunRow
 from nearfirst.registry.results import artifact_of
+from nearfirst.registry.workers import live_workers
 from nearfirst.settings import Settings
 from nearfirst.store.artifacts import Store
 from nearfirst_arrangement.train_jobs import repository
@@ -47,9 +48,7 @@ class _Order(NamedTuple):
     """Whether `num_rows` is what it will be."""
 
 
-def estimate(
-    session: Session, spec: TrainSpec, settings: Settings, store: Store, *, gpu_memory_bytes: int | None = None
-) -> TrainEstimate:
+def estimate(session: Session, spec: TrainSpec, settings: Settings, store: Store) -> TrainEstimate:
     """What a checked job would take, tokens counted.
 
     Args:
@@ -57,7 +56,6 @@ def estimate(
         spec: its model's folder is resolved.
         settings: of the suite.
         store: has dataset and order.
-        gpu_memory_bytes: of each GPU that the job would get on the best worker; None: not known.
 
     Raises:
         DoesNotFit: memory or disk is too small, whatever its micro-batches.
@@ -73,14 +71,14 @@ def estimate(
         model,
         tokens=tokens,
         rate=_rate(session, spec, model),
-        available=_available(order, settings, gpu_memory_bytes),
+        available=_available(session, spec, order, settings),
         remarks=remarks,
     )
     refuse_what_does_not_fit(spec, found.estimates)
     return found
 
 
-def refuse(session: Session, spec: TrainSpec, settings: Settings, *, gpu_memory_bytes: int | None = None) -> None:
+def refuse(session: Session, spec: TrainSpec, settings: Settings) -> None:
     """Refuse what `estimate` refuses, without counting a token.
 
     Raises:
@@ -93,7 +91,7 @@ def refuse(session: Session, spec: TrainSpec, settings: Settings, *, gpu_memory_
         read_model_folder(spec.model),
         tokens=None,
         rate=None,
-        available=_available(order, settings, gpu_memory_bytes),
+        available=_available(session, spec, order, settings),
         remarks=[],
     )
     refuse_what_does_not_fit(spec, found.estimates)
@@ -119,9 +117,19 @@ def _unfinished(order: _Order) -> str:
     )
 
 
-def _available(order: _Order, settings: Settings, gpu_memory_bytes: int | None) -> Available:
+def _available(session: Session, spec: TrainSpec, order: _Order, settings: Settings) -> Available:
     disk = _free_bytes(settings.runs_dir) if order.is_known else None
-    return Available(gpu_memory_bytes=gpu_memory_bytes, disk_bytes=disk)
+    return Available(gpu_memory_bytes=_gpu_memory(session, spec.gpus, settings), disk_bytes=disk)
+
+
+def _gpu_memory(session: Session, num_gpus: int, settings: Settings) -> int | None:
+    """Of the smallest GPU that a job would get on the worker that is best for it; None where no worker says."""
+    rooms = []
+    for worker in live_workers(session, settings.lease_s, RunKind.TRAIN_JOB):
+        memories = sorted((gpu.memory_bytes for gpu in worker.gpus if gpu.memory_bytes is not None), reverse=True)
+        if 0 < num_gpus <= len(memories):
+            rooms.append(memories[num_gpus - 1])
+    return max(rooms, default=None)
 
 
 def _free_bytes(folder: Path) -> int:
