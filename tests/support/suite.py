@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ WORKERS = {
     "arrangement": "nearfirst_arrangement.worker:app",
     "training": "nearfirst_training.worker:app",
 }
+REPOSITORY = Path(__file__).parents[2]
 TERMINAL = ("succeeded", "failed", "cancelled")
 
 
@@ -42,7 +44,9 @@ class RunningSuite:
             "NEARFIRST_HEARTBEAT_S": "0.5",
             "NEARFIRST_SWEEP_S": "0.5",
             "NEARFIRST_REDELIVER_S": "3",
+            "NEARFIRST_GPUS": "",  # those of this machine, if it has any, are none of the tests'
             "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": ":".join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")])),
             "PYTHONWARNINGS": "error::RuntimeWarning",
             **settings,
         }
@@ -67,9 +71,11 @@ class RunningSuite:
             assert time.monotonic() < give_up, self.log("api")
             time.sleep(0.1)
 
-    def start_worker(self, service: str, name: str | None = None) -> None:
-        command = ["-m", "celery", "-A", WORKERS[service], "worker", "--loglevel", "INFO"]
-        self._start(name or service, [*command, "--without-gossip", "--without-mingle", "-n", f"{name or service}@%h"])
+    def start_worker(self, service: str, name: str | None = None, **settings: str) -> None:
+        """Start a worker of a service, or of another Celery application by its place; `settings` are of it alone."""
+        command = ["-m", "celery", "-A", WORKERS.get(service, service), "worker", "--loglevel", "INFO"]
+        options = ["--without-gossip", "--without-mingle", "-n", f"{name or service}@%h"]
+        self._start(name or service, [*command, *options], settings)
 
     def start(self) -> None:
         for service in WORKERS:
@@ -82,6 +88,11 @@ class RunningSuite:
         process.send_signal(number)
         process.wait(60)
         return process.pid
+
+    def stop(self, name: str) -> None:
+        """End one process in order, if it still runs."""
+        if self._processes[name].poll() is None:
+            self.signal(name, signal.SIGTERM)
 
     def pid(self, name: str) -> int:
         return self._processes[name].pid
@@ -105,10 +116,11 @@ class RunningSuite:
                 process.kill()
                 process.wait()
 
-    def _start(self, name: str, arguments: list[str]) -> None:
+    def _start(self, name: str, arguments: list[str], settings: Mapping[str, str] | None = None) -> None:
+        environment = {**self._environment, **(settings or {})}
         with (self.home / "logs" / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                [sys.executable, *arguments], stdout=log, stderr=log, env=self._environment, start_new_session=True
+                [sys.executable, *arguments], stdout=log, stderr=log, env=environment, start_new_session=True
             )
 
     # What tests ask of the API.

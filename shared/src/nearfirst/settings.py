@@ -43,7 +43,28 @@ class Settings(BaseSettings):
     sweep_s: float = 2.0
     """The sweeper looks this often."""
     max_lost_leases: int = 3
-    """A run whose worker vanished more often than this fails."""
+    """A run whose worker vanished more often than this fails. A new state checkpoint starts the count again."""
+    max_crashes: int = Field(default=3, ge=0)
+    """A run whose process hung or vanished more often than this fails, counted in the same way."""
+    start_timeout_s: float = Field(default=3600.0, gt=0)
+    """A training that makes no progress for so long before its first step has ended is taken to hang."""
+    step_timeout_s: float = Field(default=1800.0, gt=0)
+    """The same after its first step."""
+    save_grace_s: float = Field(default=20.0, gt=0)
+    """A training that is told to end may take so long to save its state."""
+    unservable_s: float = Field(default=300.0, gt=0)
+    """A train job that no live training worker could ever serve fails after this time; when none lives, it waits."""
+    forget_workers_s: float = Field(default=600.0, gt=0)
+    """A worker that wasn't seen for so long is no longer listed."""
+    gpus: str | None = None
+    """GPUs of this machine that a training worker gives to its jobs, as CUDA_VISIBLE_DEVICES lists them (`0,1`); empty:
+    none. None: what `cuda_visible_devices` leaves of those that nvidia-smi finds."""
+    cuda_visible_devices: str | None = Field(default=None, validation_alias="CUDA_VISIBLE_DEVICES")
+    """The GPUs that this process was given by whoever started it; None: all."""
+    cpu_jobs: int | None = Field(default=None, ge=0, le=64)
+    """Trainings without a GPU that a training worker runs at a time; None: one when it has no GPU, else none."""
+    trackers: str = Field(default="", pattern=r"^(((tensorboard|mlflow|wandb):[^,]+)(,|$))*$")
+    """Where training workers send a run's measurements on to: `tensorboard:/folder,mlflow:URI,wandb:PROJECT`."""
     memory_budget_bytes: int = GIB
     """What similarity may use beyond the embeddings."""
     embedding_shard_rows: int = Field(default=16_384, ge=1)
@@ -65,7 +86,7 @@ class Settings(BaseSettings):
 
     def as_environment(self) -> dict[str, str]:
         """This process's environment with these settings in it, for a child process."""
-        given = self.model_dump(mode="json", exclude={"api_keys"})
+        given = self.model_dump(mode="json", exclude={"api_keys", "cuda_visible_devices"}, exclude_none=True)
         values = {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
         return os.environ | {f"NEARFIRST_{name.upper()}": value for name, value in values.items()}
 

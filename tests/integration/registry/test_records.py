@@ -30,7 +30,7 @@ def test_metrics_page_by_step_and_name_and_a_repeated_step_replaces_its_value(da
     ]
 
 
-def test_deleted_state_checkpoints_are_forgotten_and_weights_are_kept(database: Database) -> None:
+def test_a_deleted_checkpoint_is_forgotten_and_the_other_of_its_step_is_kept(database: Database) -> None:
     run_id = new_run(database)
     held = claimed(database, run_id)
 
@@ -38,9 +38,9 @@ def test_deleted_state_checkpoints_are_forgotten_and_weights_are_kept(database: 
         return Checkpoint(step=step, tier=tier, path="p", size_bytes=1, digest="sha256:00", receipt_head="00")
 
     with database.write() as session:
-        records.record_checkpoint(session, held, checkpoint(1, CheckpointTier.STATE), gone=[])
-        records.record_checkpoint(session, held, checkpoint(1, CheckpointTier.WEIGHTS), gone=[])
-        records.record_checkpoint(session, held, checkpoint(2, CheckpointTier.STATE), gone=[1])
+        for step, tier in ((1, CheckpointTier.STATE), (1, CheckpointTier.WEIGHTS), (2, CheckpointTier.STATE)):
+            records.record_checkpoint(session, held, checkpoint(step, tier), is_progress=True)
+        records.forget_checkpoint(session, held, 1, CheckpointTier.STATE)
         found = [(c.step, c.tier.value) for c in records.list_checkpoints(session, run_id)]
     assert found == [(1, "weights"), (2, "state")]
 
@@ -53,7 +53,7 @@ def test_an_attempt_that_begins_earlier_forgets_what_came_after(database: Databa
     )
     with database.write() as session:
         records.record_metrics(session, held, [MetricRow(step=s, name="loss", value=1.0) for s in range(6)])
-        records.record_checkpoint(session, held, checkpoint, gone=[])
+        records.record_checkpoint(session, held, checkpoint, is_progress=False)
         records.forget_after(session, held, 3)
     with database.read() as session:
         assert [row.step for row in records.list_metrics(session, run_id, None, None, 10)[0]] == [0, 1, 2, 3]

@@ -3,7 +3,8 @@ import pytest
 
 from nearfirst.contracts.problems import OrderMismatch
 from nearfirst.contracts.training import ModelSpec, TrainSettings
-from nearfirst_training.plan import Plan, ReceiptChain, rows_to_consume
+from nearfirst.data.steps import rows_to_consume
+from nearfirst_training.plan import Plan, ReceiptChain
 
 
 def settings(**fields):

@@ -1,5 +1,6 @@
 """A training process as its worker sees it; here a few lines of Python stand in for training."""
 
+import os
 import sys
 import time
 
@@ -11,7 +12,7 @@ from nearfirst_training.process import TrainingProcess
 
 
 def run(tmp_path, code, **options):
-    return TrainingProcess([sys.executable, "-c", code], tmp_path / "stderr.log", **options)
+    return TrainingProcess([sys.executable, "-c", code], tmp_path / "stderr.log", environment=os.environ, **options)
 
 
 def all_messages(process):
@@ -48,7 +49,7 @@ def test_leaving_the_block_ends_the_whole_group(tmp_path):
     with run(tmp_path, code + 'print(\'{"type": "log"}\', flush=True); time.sleep(60)') as process:
         while not process.messages(wait_s=5):
             pass
-        family = [psutil.Process(process._process.pid), *psutil.Process(process._process.pid).children()]
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children()]
         assert len(family) == 2
     assert psutil.wait_procs(family, timeout=5)[1] == []
 
@@ -72,3 +73,39 @@ def test_a_folder_has_one_process_at_a_time(tmp_path):
         pass
     with folder.locked(0):
         pass
+
+
+def test_of_several_errors_the_first_with_a_reason_of_its_own_is_kept(tmp_path):
+    codes = ["internal_error", "non_finite_loss", "order_mismatch", "internal_error"]
+    lines = [f'{{"type": "error", "code": "{code}", "detail": "{number}"}}' for number, code in enumerate(codes)]
+    with run(tmp_path, f"print({chr(10).join(lines)!r})") as process:
+        all_messages(process)
+    assert process.error["code"] == "non_finite_loss"
+    with run(tmp_path, f"print({chr(10).join([lines[0], lines[3]])!r})") as process:
+        all_messages(process)
+    assert process.error["detail"] == "0"
+
+
+def test_it_is_idle_while_its_progress_stands_still_and_its_first_number_of_steps_is_no_step(tmp_path):
+    def steps(done):
+        return f'print(\'{{"type": "progress", "unit": "steps", "done": {done}, "total": 9}}\', flush=True); '
+
+    code = "import time; " + steps(3) + "time.sleep(0.5); " + steps(3) + "time.sleep(0.5); " + steps(4)
+    with run(tmp_path, code + "time.sleep(60)") as process:
+        seen = 0
+        while seen < 2:
+            seen += len(process.messages(wait_s=0.05))
+        assert process.idle_s > 0.4
+        assert not process.has_finished_step
+        while seen < 3:
+            seen += len(process.messages(wait_s=0.05))
+        assert process.idle_s < 0.4
+        assert process.has_finished_step
+
+
+def test_a_child_that_outlives_it_does_not_keep_the_worker_waiting(tmp_path):
+    code = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])"
+    started = time.monotonic()
+    with run(tmp_path, code) as process:
+        assert all_messages(process) == []
+    assert time.monotonic() - started < 20

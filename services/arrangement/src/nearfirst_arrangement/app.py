@@ -17,6 +17,7 @@ from nearfirst.web.app import create_app
 from nearfirst_arrangement.arrangements.endpoints import router as arrangements
 from nearfirst_arrangement.datasets.endpoints import router as datasets
 from nearfirst_arrangement.events.endpoints import router as events
+from nearfirst_arrangement.queue.endpoints import router as queue
 from nearfirst_arrangement.train_jobs.endpoints import router as train_jobs
 
 
@@ -45,6 +46,6 @@ def make_app(settings: Settings | None = None) -> FastAPI:
     app.state.database = database
     app.state.store = Store(settings.store_url, cache=settings.home / "cache")
     app.state.celery = celery
-    for router in (datasets, arrangements, train_jobs, events):
+    for router in (datasets, arrangements, train_jobs, queue, events):
         app.include_router(router)
     return app

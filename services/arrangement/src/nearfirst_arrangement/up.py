@@ -50,7 +50,9 @@ def up(
         int | None,
         typer.Option(help="Port of /v1/embeddings and /indexes; without it they aren't served.", min=1, max=65535),
     ] = None,
-    training_workers: Annotated[int, typer.Option(help="Jobs that train at the same time.", min=1, max=64)] = 1,
+    training_workers: Annotated[
+        int, typer.Option(help="Jobs that train on the CPU at the same time, besides those on GPUs.", min=1, max=64)
+    ] = 1,
     data_root: Annotated[
         list[Path] | None,
         typer.Option(help="Folder that requests may name files in, besides HOME/data and HOME/models."),
@@ -59,7 +61,7 @@ def up(
     """Run the API and all workers on this machine until Ctrl-C."""
     from nearfirst.registry.migrate import upgrade
 
-    given: dict[str, Any] = {"home": home, "data_roots": data_root}
+    given: dict[str, Any] = {"home": home, "data_roots": data_root, "cpu_jobs": training_workers}
     settings = Settings(**{name: value for name, value in given.items() if value is not None})
     for folder in (settings.home, *settings.allowed_roots, settings.runs_dir):
         folder.mkdir(parents=True, exist_ok=True)
@@ -151,12 +153,10 @@ class _Suite:
             for server in servers
         }  # fmt: skip
         for entry in entry_points(group="nearfirst.workers"):
-            for number in range(training_workers if entry.name == "training" else 1):
-                name = f"{entry.name}-{number}" if number else entry.name
-                self._commands[name] = [
-                    sys.executable, "-m", "celery", "-A", entry.value, "worker",
-                    "--hostname", f"{name}@%h", "--loglevel", "INFO", "--without-gossip", "--without-mingle",
-                ]  # fmt: skip
+            self._commands[entry.name] = [
+                sys.executable, "-m", "celery", "-A", entry.value, "worker",
+                "--hostname", f"{entry.name}@%h", "--loglevel", "INFO", "--without-gossip", "--without-mingle",
+            ]  # fmt: skip
 
     def run(self) -> None:
         """Start everything and watch it until a signal comes.

@@ -15,14 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nearfirst.contracts.arrangements import Fidelity
 from nearfirst.contracts.training import TrainSettings
+from nearfirst.data.steps import passes_of_rank
 from nearfirst_training.data import UNSCORED, TokenizedRows
 from nearfirst_training.plan import Plan
-
-PASS_COST_TOKENS = 256
-"""What a forward and backward pass costs whatever its size, in tokens: more passes are worth it when they save more
-padding than this."""
 
 Row = tuple[NDArray[np.int32], NDArray[np.int32]]
 """Token ids and labels."""
@@ -65,49 +61,6 @@ def collate(rows: Sequence[Row], device: torch.device) -> MicroBatch:
     arrays = (input_ids_bT, row_S * width + column_S - 1, labels_bT[row_S, column_S], row_S)
     tensors = (torch.from_numpy(array) for array in arrays)
     return MicroBatch(*(tensor.pin_memory() if device.type == "cuda" else tensor for tensor in tensors))
-
-
-def cut_by_length(
-    lengths: Sequence[int], max_rows: int | None = None, max_tokens: int | None = None
-) -> list[list[int]]:
-    """Rows put together so that padded tokens plus `PASS_COST_TOKENS` a group are fewest.
-
-    Args:
-        lengths: tokens of each row.
-        max_rows: rows in a group; None: any number.
-        max_tokens: tokens in a group, padding included; a row that is longer has a group to itself. None: any number.
-
-    Returns:
-        Groups of row numbers, the longest rows first; each row in exactly one. Equal lengths stand by row number.
-
-    >>> cut_by_length([3, 1000, 4, 990])
-    [[1, 3], [2, 0]]
-    """
-    by_length = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
-    cheapest, starts = [0.0], [0]
-    for stop in range(1, len(by_length) + 1):
-        costs = []
-        for start in range(stop - 1, -1, -1):
-            num_rows, num_tokens = stop - start, (stop - start) * lengths[by_length[start]]
-            too_large = num_rows > (max_rows or num_rows) or num_tokens > (max_tokens or num_tokens)
-            if too_large and num_rows > 1:
-                break
-            costs.append((cheapest[start] + num_tokens + PASS_COST_TOKENS, start))
-        best = min(costs)
-        cheapest.append(best[0])
-        starts.append(best[1])
-    groups = []
-    stop = len(by_length)
-    while stop:
-        groups.append(by_length[starts[stop] : stop])
-        stop = starts[stop]
-    return groups[::-1]
-
-
-def cut_in_order(num_rows: int, max_rows: int | None = None) -> list[list[int]]:
-    """Consecutive rows, `max_rows` together; None: all."""
-    size = max_rows or max(num_rows, 1)
-    return [list(range(start, min(start + size, num_rows))) for start in range(0, num_rows, size)]
 
 
 @dataclass(frozen=True)
@@ -165,7 +118,10 @@ class OrderLoader:
     def batch(self, step: int) -> StepBatch:
         """The rows of step `step`, from 1. Its ids come from the rows, not from the plan."""
         slots_B = self._slot_N[self._plan.positions(step)]
-        cuts = [self._cut(slots_B[rank :: self._size]) for rank in range(self._size)]
+        cuts = [
+            passes_of_rank(self._length_R[slots_B[rank :: self._size]].tolist(), self._settings)
+            for rank in range(self._size)
+        ]
         own = slots_B[self._rank :: self._size].tolist()
         return StepBatch(
             ids=[self._rows.ids[slot] for slot in own],
@@ -176,13 +132,6 @@ class OrderLoader:
             num_scored=int(self._num_scored_R[slots_B].sum()),
             num_tokens=int(self._length_R[slots_B].sum()),
         )
-
-    def _cut(self, slots: NDArray[np.int64]) -> list[list[int]]:
-        """One rank's forward passes; the paper's are consecutive rows, whose means its loss is the mean of."""
-        settings = self._settings
-        if settings.fidelity is Fidelity.PAPER:
-            return cut_in_order(len(slots), settings.micro_batch_size)
-        return cut_by_length(self._length_R[slots].tolist(), settings.micro_batch_size, settings.micro_batch_tokens)
 
 
 def in_plan_order(ids_of_ranks: Sequence[Sequence[str]]) -> list[str]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearfirst.contracts.progress import ProgressCallback, ignore_progress
+from nearfirst.contracts.training import TemplateName
 from nearfirst.data.example import Example
 from nearfirst.data.template import tokenize_example
 from nearfirst_training.plan import Plan
@@ -58,15 +59,17 @@ def tokenize_rows(
     tokenizer: Any,
     max_length: int,
     *,
+    template: TemplateName = "paper",
     total: int | None = None,
     progress: ProgressCallback = ignore_progress,
 ) -> TokenizedRows:
-    """Tokenize examples by the paper's template.
+    """Tokenize examples under a template.
 
     Args:
         examples: in the order of the rows to come.
-        tokenizer: a transformers tokenizer with bos and eos.
+        tokenizer: a transformers tokenizer with an eos token, for chat with a chat template.
         max_length: tokens after which a row is cut, at its tail.
+        template: which one.
         total: number of examples, for the progress.
         progress: told of rows.
     """
@@ -76,7 +79,7 @@ def tokenize_rows(
     labels: list[NDArray[np.int32]] = []
     num_truncated = 0
     for example in examples:
-        row = tokenize_example(example, tokenizer, max_length)
+        row = tokenize_example(example, tokenizer, max_length, template)
         ids.append(example.id)
         tasks.append(example.task)
         tokens.append(np.asarray(row.input_ids, dtype=np.int32))
@@ -102,6 +105,7 @@ def tokenize_plan(
     tokenizer: Any,
     max_length: int,
     *,
+    template: TemplateName = "paper",
     progress: ProgressCallback = ignore_progress,
 ) -> tuple[TokenizedRows, NDArray[np.int64]]:
     """Tokenize each row that the plan consumes, once.
@@ -112,6 +116,11 @@ def tokenize_plan(
     consumed_N = plan.index[: plan.num_rows]
     rows_R, slot_N = np.unique(consumed_N, return_inverse=True)
     tokenized = tokenize_rows(
-        (examples[row] for row in rows_R.tolist()), tokenizer, max_length, total=len(rows_R), progress=progress
+        (examples[row] for row in rows_R.tolist()),
+        tokenizer,
+        max_length,
+        template=template,
+        total=len(rows_R),
+        progress=progress,
     )
     return tokenized, slot_N.astype(np.int64)

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from nearfirst.contracts.problems import OrderMismatch
 from nearfirst.contracts.receipts import Receipt, extend_receipt, receipt_genesis
-from nearfirst.contracts.training import TrainSettings
 
 
 @dataclass(frozen=True)
@@ -56,18 +55,6 @@ class Plan:
     def head_after(self, step: int) -> bytes:
         """h_step as the plan alone gives it."""
         return next(head for reached, head in enumerate(self.heads()) if reached == step)
-
-
-def rows_to_consume(num_order_rows: int, settings: TrainSettings) -> int:
-    """Rows over all epochs: `epochs` passes over the order, `max_steps` full steps, or the smaller when both are set.
-
-    Without either: one pass. With `max_steps` alone the order is repeated as often as that takes.
-    """
-    by_steps = None if settings.max_steps is None else settings.max_steps * settings.global_batch_size
-    if settings.epochs is None and by_steps is not None:
-        return by_steps
-    by_epochs = num_order_rows * (settings.epochs or 1)
-    return by_epochs if by_steps is None else min(by_epochs, by_steps)
 
 
 class ReceiptChain:

@@ -13,9 +13,10 @@ from nearfirst.contracts.training import TrainSettings
 from nearfirst.data.dataset import LoadedDataset, load_dataset
 from nearfirst.data.example import Example
 from nearfirst.data.order import OrderTable, order_table, read_order, write_order
+from nearfirst.data.steps import rows_to_consume
 from nearfirst_training.folder import RunFolder, write_json
 from nearfirst_training.job import TrainingJob
-from nearfirst_training.plan import Plan, rows_to_consume
+from nearfirst_training.plan import Plan
 from nearfirst_training.provenance import refuse_other_identity
 
 _WITHOUT_EFFECT = {"checkpoint", "log_every", "preset"}

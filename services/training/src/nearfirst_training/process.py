@@ -1,32 +1,45 @@
-"""A training process as its worker sees it: messages, and an end that leaves nothing behind."""
+"""A training process as its worker sees it: messages, signs of life, and an end that leaves nothing behind."""
 
 import json
 import logging
-import os
 import queue
 import signal
 import subprocess
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from nearfirst.contracts.problems import NearfirstError
+from nearfirst_training.ending import Exit, exit_of
+from nearfirst_training.family import ProcessFamily
+
 log = logging.getLogger(__name__)
 
 _LAST_WORDS_BYTES = 2000
+_REPORT_BYTES = 2**16
 _SHOWN_BYTES = 200
+_POLL_S = 0.05
 
 
 class TrainingProcess:
-    """A process group of its own; leaving the `with` block ends what is left of it."""
+    """A process with all that it starts; leaving the `with` block ends what is left of them.
 
-    def __init__(self, command: Sequence[str], stderr_path: Path, *, grace_s: float = 20.0) -> None:
+    With several ranks every one writes to the same standard output, so what they say decides, not exit statuses: under
+    torchrun these aren't the ranks' own.
+    """
+
+    def __init__(
+        self, command: Sequence[str], stderr_path: Path, *, environment: Mapping[str, str], grace_s: float = 20.0
+    ) -> None:
         """Start it.
 
         Args:
             command: program and arguments.
-            stderr_path: where its standard error goes.
+            stderr_path: where its standard error goes, after what is there.
+            environment: its environment variables.
             grace_s: how long `interrupt` waits for the state to be saved.
         """
         self._stderr_path = stderr_path
@@ -36,8 +49,15 @@ class TrainingProcess:
         self.result: dict[str, Any] | None = None
         """What it said in its `result` message."""
         self.error: dict[str, Any] | None = None
-        """What it said in its `error` message."""
+        """Its `error` message; of several the first that has a reason of its own, else the first."""
+        self.was_interrupted = False
+        """Whether it said `interrupted`."""
+        self.has_finished_step = False
+        self._advanced_s = time.monotonic()
+        self._last_progress: dict[str, Any] = {}
+        self._family = ProcessFamily()
         with stderr_path.open("ab") as stderr:
+            self._stderr_start = stderr.tell()
             # An empty working directory: a model's hub id can't be taken for a folder that happens to be there.
             self._process = subprocess.Popen(
                 command,
@@ -46,7 +66,9 @@ class TrainingProcess:
                 stderr=stderr,
                 start_new_session=True,
                 cwd=empty,
+                env={**environment, **self._family.mark()},
             )
+        self._family.leader = self._process.pid
         self._messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._reader = threading.Thread(target=self._read, name="training output", daemon=True)
         self._reader.start()
@@ -56,6 +78,21 @@ class TrainingProcess:
     def exit_code(self) -> int | None:
         """How it ended; negative: by that signal; None while it runs."""
         return self._process.poll()
+
+    @property
+    def pid(self) -> int:
+        """Of the process itself."""
+        return self._process.pid
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since its progress last moved, or since it was started."""
+        return time.monotonic() - self._advanced_s
+
+    def how_it_ended(self) -> Exit:
+        """The rank that failed first, or the process itself. Once it has ended."""
+        code = self._process.wait()
+        return exit_of(code, self._stderr_tail(_REPORT_BYTES))
 
     def messages(self, *, wait_s: float) -> list[dict[str, Any]] | None:
         """What it said since the last call, waiting at most `wait_s` for the first; None once it has ended."""
@@ -72,25 +109,28 @@ class TrainingProcess:
                 found.append(message)
                 message = self._messages.get_nowait()
         except queue.Empty:
-            pass
+            if self._process.poll() is not None:
+                self._family.end()  # a child that lives on would keep the output open
         return found
 
-    def interrupt(self) -> None:
-        """Ask it to save its state and end; kill it when it doesn't in time."""
-        self._signal(signal.SIGTERM)
-        try:
-            self._process.wait(self._grace_s)
-        except subprocess.TimeoutExpired:
-            self.kill()
+    def interrupt(self, give_up: Callable[[], bool] = lambda: False) -> None:
+        """Ask it to save its state and end; kill it when it doesn't in time, or when `give_up` says so."""
+        self._family.signal_group(signal.SIGTERM)  # torchrun passes it on to the ranks, once
+        deadline_s = time.monotonic() + self._grace_s
+        while self._process.poll() is None:
+            if give_up() or time.monotonic() > deadline_s:
+                self.kill()
+                return
+            time.sleep(_POLL_S)
 
     def kill(self) -> None:
-        """End the whole process group at once."""
-        self._signal(signal.SIGKILL)
+        """End it and all that it started, at once; returns when they are gone."""
+        self._family.end()
         self._process.wait()
 
     def last_words(self) -> str:
-        """The end of its standard error."""
-        return self._stderr_path.read_bytes()[-_LAST_WORDS_BYTES:].decode(errors="replace").strip()
+        """The end of what this process wrote to its standard error."""
+        return self._stderr_tail(_LAST_WORDS_BYTES).strip()
 
     def __enter__(self) -> "TrainingProcess":
         return self
@@ -98,15 +138,11 @@ class TrainingProcess:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._signal(signal.SIGKILL)  # the group may outlive its leader
-        self._process.wait()
+        self.kill()  # others may outlive the process itself
         self._reader.join()
 
-    def _signal(self, number: signal.Signals) -> None:
-        try:
-            os.killpg(self._process.pid, number)
-        except ProcessLookupError:
-            return
+    def _stderr_tail(self, num_bytes: int) -> str:
+        return self._stderr_path.read_bytes()[self._stderr_start :][-num_bytes:].decode(errors="replace")
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -123,8 +159,28 @@ class TrainingProcess:
         except ValueError:  # a process that is killed ends in the middle of a line
             log.warning("not a message: %r", line[:_SHOWN_BYTES])
             return
-        if message["type"] == "result":
-            self.result = message["result"]
-        elif message["type"] == "error":
-            self.error = message
+        match message["type"]:
+            case "result":
+                self.result = message["result"]
+            case "error":
+                self.error = _more_telling(self.error, message)
+            case "interrupted":
+                self.was_interrupted = True
+            case "progress":
+                self._note_progress(message)
         self._messages.put(message)
+
+    def _note_progress(self, message: dict[str, Any]) -> None:
+        last, self._last_progress = self._last_progress, message
+        if (message["unit"], message["done"]) == (last.get("unit"), last.get("done")):
+            return
+        self._advanced_s = time.monotonic()
+        # The first number of steps is where the job starts from.
+        self.has_finished_step |= message["unit"] == last.get("unit") == "steps"
+
+
+def _more_telling(known: dict[str, Any] | None, new: dict[str, Any]) -> dict[str, Any]:
+    """Of two ranks' errors the one with a reason of its own: when a rank fails, the others only miss it."""
+    if known is None or (known["code"] == NearfirstError.code != new["code"]):
+        return new
+    return known

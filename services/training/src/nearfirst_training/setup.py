@@ -68,9 +68,14 @@ def set_up(job: TrainingJob, world: World, *, emit: Emit, progress: ProgressCall
     data = load_data(job, progress)
     bare, tokenizer = _model(settings, world)
     train_rows, slot_N = tokenize_plan(
-        data.plan, data.train.examples, tokenizer, settings.max_length, progress=progress
+        data.plan,
+        data.train.examples,
+        tokenizer,
+        settings.max_length,
+        template=settings.template,
+        progress=progress,
     )
-    test_rows = _test_rows(data, tokenizer, settings.max_length, progress)
+    test_rows = _test_rows(data, tokenizer, settings, progress)
     _refuse_without_labels(train_rows, "training", settings.max_length)
 
     identity = run_identity(job, data, bare)
@@ -126,11 +131,20 @@ def _model(settings: TrainSettings, world: World) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def _test_rows(data: JobData, tokenizer: Any, max_length: int, progress: ProgressCallback) -> TokenizedRows | None:
+def _test_rows(
+    data: JobData, tokenizer: Any, settings: TrainSettings, progress: ProgressCallback
+) -> TokenizedRows | None:
     if data.test is None:
         return None
-    rows = tokenize_rows(data.test, tokenizer, max_length, total=len(data.test), progress=progress)
-    _refuse_without_labels(rows, "test", max_length)
+    rows = tokenize_rows(
+        data.test,
+        tokenizer,
+        settings.max_length,
+        template=settings.template,
+        total=len(data.test),
+        progress=progress,
+    )
+    _refuse_without_labels(rows, "test", settings.max_length)
     return rows
 
 

@@ -1,27 +1,29 @@
 """The training worker's task: write the job file, run the training process, pass on what it says.
 
-Training is a process of its own (CUDA doesn't survive a fork, and a cancelled job must free its GPU). It writes one
+Training is a process of its own (CUDA doesn't survive a fork, and a cancelled job must free its GPUs). It writes one
 JSON object a line on its standard output; nothing else connects the two.
 """
 
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from nearfirst.contracts.problems import NearfirstError
-from nearfirst.contracts.progress import Cancelled, Fenced, Interrupted
+from nearfirst.contracts.progress import Interrupted
 from nearfirst.contracts.runs import RunKind
 from nearfirst.contracts.training import Checkpoint, CheckpointTier, MetricRow, TrainSettings, TrainSpec
-from nearfirst.queue.execution import RunContext, RunResult
+from nearfirst.queue.execution import Crashed, RunContext, RunResult
 from nearfirst.registry import records, runs
 from nearfirst_training.job import TrainingJob
 from nearfirst_training.process import TrainingProcess
+from nearfirst_training.trackers.tracking import tracking
 
 _POLL_S = 0.2
-_INTERRUPTED_EXIT = 75
-PROCESS_DIED = "training_process_died"
+
+OnMetrics = Callable[[Sequence[MetricRow]], None]
 
 
 class TrainingFailed(NearfirstError):
@@ -31,20 +33,32 @@ class TrainingFailed(NearfirstError):
         super().__init__(detail)
         self.code = code  # type: ignore[misc]  # the process's own code, not one of this class
         self.title = "Training failed"  # type: ignore[misc]
-        self.status = 500 if code in (NearfirstError.code, PROCESS_DIED) else 422  # type: ignore[misc]
+        self.status = 500 if code == NearfirstError.code else 422  # type: ignore[misc]
+
+
+class ProcessDied(Crashed):
+    """The training process ended without a word."""
+
+    code = "training_process_died"
+    title = "Training process died"
+
+
+class TrainingHung(Crashed):
+    """The training process made no progress for too long and was killed."""
+
+    code = "training_hung"
+    title = "Training hung"
 
 
 def train(context: RunContext) -> RunResult:
     """Train as the run's spec says; the artifact has `receipt.json`, `consumed.jsonl` and `order.jsonl`."""
     out = context.worker.settings.runs_dir / context.run_id
     out.mkdir(parents=True, exist_ok=True)
-    job = _job(context, out)
     job_file = out / "launch.json"
-    job_file.write_text(job.model_dump_json(indent=2))
-    with TrainingProcess(
-        [sys.executable, "-m", "nearfirst_training.launch", str(job_file)], out / "stderr.log"
-    ) as process:
-        result = _follow(context, process, job.settings)
+    job_file.write_text(_job(context, out).model_dump_json(indent=2))
+    command = [sys.executable, "-m", "nearfirst_training.launch", str(job_file)]
+    with tracking(context.worker.settings.trackers, context.run_id, context.spec, out) as tracked:
+        result = run_process(context, command, out, on_metrics=tracked.metrics)
     names = ("receipt.json", "consumed.jsonl", "order.jsonl")
     artifact = context.worker.store.put_artifact({name: out / name for name in names})
     return RunResult(result, artifact)
@@ -93,53 +107,105 @@ def _source(session: Session, spec: TrainSpec, context: RunContext) -> tuple[str
     return row.spec["train"]["dataset"], str(order), row.result["digest"]
 
 
-def _follow(context: RunContext, process: TrainingProcess, settings: TrainSettings) -> dict[str, Any]:
-    """Pass on what the process says until it ends; returns its result.
+def run_process(
+    context: RunContext, command: Sequence[str], out: Path, *, on_metrics: OnMetrics | None = None
+) -> dict[str, Any]:
+    """Run a program that speaks the protocol of `launch`, on the run's own GPUs; returns its result.
+
+    Whatever comes of it, every process that it started is gone on return. `on_metrics` is told of measurements too.
 
     Raises:
-        Stopped: cancelled, fenced or interrupted; the process has ended.
-        TrainingFailed: it ended with an error.
+        Stopped: cancelled, fenced or interrupted.
+        TrainingFailed: it ended with an error of its own.
+        Crashed: it hung, or ended without a word.
     """
+    settings = context.worker.settings
+    environment = settings.as_environment() | {"CUDA_VISIBLE_DEVICES": ",".join(context.gpus)}
+    with TrainingProcess(
+        command, out / "stderr.log", environment=environment, grace_s=settings.save_grace_s
+    ) as process:
+        _follow(context, process, on_metrics)
+    return _outcome(process)
+
+
+def _follow(context: RunContext, process: TrainingProcess, on_metrics: OnMetrics | None) -> None:
+    """Pass on what the process says until it ends.
+
+    Raises:
+        Stopped: cancelled, fenced or interrupted.
+        TrainingHung: it made no progress for too long.
+    """
+    listener = Listener(context, on_metrics)
     try:
         while (messages := process.messages(wait_s=_POLL_S)) is not None:
             context.check()
-            _pass_on(context, messages, settings)
+            listener.pass_on(messages)
+            _check_progress(context, process)
     except Interrupted:
-        process.interrupt()  # it saves its state, so that the next attempt goes on from there
+        process.interrupt(context.is_over)  # it saves its state, so that the next attempt goes on from there
+        context.check()  # raises what is more than this
         raise  # what it said last is in its folder, and the next attempt says it again
-    except (Cancelled, Fenced):
-        process.kill()
-        raise
+
+
+def _check_progress(context: RunContext, process: TrainingProcess) -> None:
+    settings = context.worker.settings
+    limit_s = settings.step_timeout_s if process.has_finished_step else settings.start_timeout_s
+    if process.idle_s < limit_s or process.exit_code is not None:
+        return
+    when = "after a step" if process.has_finished_step else "before its first step had ended"
+    detail = f"training hung: no progress for {limit_s:g} s {when}"
+    context.log([f"{detail}; its processes are killed"])
+    raise TrainingHung(detail)
+
+
+def _outcome(process: TrainingProcess) -> dict[str, Any]:
+    """The result of a process that has ended.
+
+    Raises:
+        Interrupted: it was told to end, and not by this worker.
+        TrainingFailed: it said what was wrong.
+        ProcessDied: it didn't. Of several ranks the others may have said that they lost one.
+    """
     if process.result is not None:
         return process.result
-    if process.exit_code == _INTERRUPTED_EXIT:
+    error, ending = process.error, process.how_it_ended()
+    has_reason = error is not None and error["code"] != NearfirstError.code
+    if error is not None and (has_reason or not (ending.was_killed or process.was_interrupted)):
+        raise TrainingFailed(error["code"], error["detail"])
+    if process.was_interrupted and not ending.was_killed:
         raise Interrupted("the training process was told to end")
-    error = process.error or {
-        "code": PROCESS_DIED,
-        "detail": f"the training process ended with code {process.exit_code}; its last words: {process.last_words()}",
-    }
-    raise TrainingFailed(error["code"], error["detail"])
+    raise ProcessDied(f"{ending.in_words()}; its last words: {process.last_words()}")
 
 
-def _pass_on(context: RunContext, messages: list[dict[str, Any]], settings: TrainSettings) -> None:
-    for message in messages:
-        if message["type"] == "kept":
-            context.forget_after(message["step"])
-    metrics = [MetricRow(step=m["step"], name=m["name"], value=m["value"]) for m in messages if m["type"] == "metric"]
-    context.metrics(metrics)
-    context.log([m["message"] for m in messages if m["type"] == "log"])
-    for message in messages:
-        if message["type"] == "checkpoint":
-            checkpoint = Checkpoint.model_validate(message["checkpoint"])
-            context.checkpoint(checkpoint, _gone(context, checkpoint, settings))
-    for message in [m for m in messages if m["type"] == "progress"][-1:]:
-        context.progress(message["done"], message["total"], message["unit"])
+class Listener:
+    """Passes on what a training process says."""
 
+    def __init__(self, context: RunContext, on_metrics: OnMetrics | None = None) -> None:
+        self._context = context
+        self._on_metrics = on_metrics
+        self._kept_step = -1
 
-def _gone(context: RunContext, new: Checkpoint, settings: TrainSettings) -> list[int]:
-    """Steps whose state checkpoints the process has deleted, now that `new` is there."""
-    if new.tier is not CheckpointTier.STATE:
-        return []
-    known = context.read(lambda session: records.list_checkpoints(session, context.run_id))
-    steps = sorted({c.step for c in known if c.tier is CheckpointTier.STATE} | {new.step})
-    return steps[: -settings.checkpoint.keep_state]
+    def pass_on(self, messages: list[dict[str, Any]]) -> None:
+        """Write messages to the registry, those of a kind at once."""
+        context = self._context
+        for message in messages:
+            if message["type"] == "kept":
+                self._kept_step = message["step"]
+                context.forget_after(self._kept_step)
+        told = [message for message in messages if message["type"] == "metric"]
+        metrics = [MetricRow(step=m["step"], name=m["name"], value=m["value"]) for m in told]
+        context.metrics(metrics)
+        if self._on_metrics is not None:
+            self._on_metrics(metrics)
+        context.log([message["message"] for message in messages if message["type"] == "log"])
+        for message in messages:
+            if message["type"] == "checkpoint":
+                self._checkpoint(Checkpoint.model_validate(message["checkpoint"]))
+            elif message["type"] == "checkpoint_gone":
+                context.checkpoint_gone(message["step"], CheckpointTier(message["tier"]))
+        for message in [message for message in messages if message["type"] == "progress"][-1:]:
+            context.progress(message["done"], message["total"], message["unit"])
+
+    def _checkpoint(self, checkpoint: Checkpoint) -> None:
+        is_new_state = checkpoint.tier is CheckpointTier.STATE and checkpoint.step > self._kept_step
+        self._context.checkpoint(checkpoint, is_progress=is_new_state)

@@ -12,9 +12,10 @@ from nearfirst.contracts.arrangements import OrderRow
 from nearfirst.contracts.problems import CorruptArtifact, NotReady, OrderMismatch
 from nearfirst.contracts.receipts import Receipt, extend_order, order_genesis
 from nearfirst.contracts.training import Checkpoint, TrainSettings
+from nearfirst.data.steps import rows_to_consume
 from nearfirst_training.checkpoints import list_checkpoints
 from nearfirst_training.folder import RunFolder, read_log
-from nearfirst_training.plan import Plan, first_difference, rows_to_consume
+from nearfirst_training.plan import Plan, first_difference
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,14 @@ from nearfirst.client.settings import ClientSettings
 from nearfirst.client.transport import Transport, path_to
 from nearfirst.contracts.arrangements import Arrangement, ArrangementSpec, OrderRow
 from nearfirst.contracts.datasets import Dataset, DatasetFormat, DatasetSource, ExampleRow
+from nearfirst.contracts.estimates import TrainEstimate
 from nearfirst.contracts.exports import ExportFormat, ExportManifest
 from nearfirst.contracts.problems import InvalidInput
 from nearfirst.contracts.receipts import ConsumedStep, Receipt
 from nearfirst.contracts.reports import ReportedArrangement, SimilarityCurve
 from nearfirst.contracts.runs import TERMINAL_STATES, RunAccepted, RunEvent
 from nearfirst.contracts.training import Checkpoint, LogLine, MetricRow, TrainJob, TrainSpec
+from nearfirst.contracts.workers import QueueState, Worker
 from nearfirst.data.export_manifest import manifest_path, write_manifest
 
 Run = ReportedArrangement | TrainJob
@@ -193,6 +195,10 @@ class Client:
         """Submit a training job; `idempotency_key` as in `arrange`."""
         return self._transport.post(RunAccepted, "/train-jobs", spec, idempotency_key)
 
+    def estimate(self, spec: TrainSpec) -> TrainEstimate:
+        """What a training job would take: tokens, memory, checkpoints, time. Nothing is submitted."""
+        return self._transport.post(TrainEstimate, "/train-jobs?dry_run=true", spec)
+
     def train_job(self, job_id: str) -> TrainJob:
         """A training job and how far it is."""
         return self._transport.get(TrainJob, path_to("train-jobs", job_id))
@@ -240,6 +246,14 @@ class Client:
     def resume(self, job_id: str) -> RunAccepted:
         """Put a cancelled or failed training job back on the queue, from its last state checkpoint."""
         return self._transport.post_action(RunAccepted, path_to("train-jobs", job_id, "resume"))
+
+    def workers(self) -> Iterator[Worker]:
+        """Worker processes and what each has under way, fetched page by page."""
+        return self._transport.pages(Worker, "/workers")
+
+    def queue(self) -> QueueState:
+        """What runs where, and why the rest waits; the first hundred of each kind."""
+        return self._transport.get(QueueState, "/queue")
 
     def events(self, run: str | None = None, after: int = 0) -> Iterator[RunEvent]:
         """Changes of runs as they happen, each once, in the order of seq; never ends by itself.

@@ -85,6 +85,13 @@ class InvalidModel(InvalidInput):
     title = "Invalid model"
 
 
+class DoesNotFit(InvalidInput):
+    """A job that needs more memory or disk than there is; the detail has both numbers."""
+
+    code = "does_not_fit"
+    title = "Does not fit"
+
+
 class PathNotAllowed(NearfirstError):
     """A path outside the allowed roots, after `..` and symbolic links are resolved."""
 

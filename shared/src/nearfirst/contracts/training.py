@@ -78,6 +78,9 @@ class LoraSpec(Contract):
     """Names of linear layers (`q_proj`); None: all but the output layer."""
 
 
+TemplateName = Literal["paper", "chat", "alpaca"]
+"""How a conversation becomes text, and what of it is scored: data/template.py."""
+
 PresetName = Literal["paper"]
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
@@ -113,8 +116,9 @@ class TrainSettings(Contract):
     tuning: Literal["full", "lora"] = "full"
     lora: LoraSpec | None = None
     """With `tuning: lora`; None: its defaults."""
-    template: Literal["paper"] = "paper"
-    """Chat template: `<s>User: {u}\\nAssistant: {a}</s>...`, scored on the assistant's text and its eos."""
+    template: TemplateName = "paper"
+    """paper: `<s>User: {u}\\nAssistant: {a}</s>...`; chat: the tokenizer's own chat template; alpaca: Stanford Alpaca's
+    prompt. Scored on the assistant's text and its end token in each."""
     global_batch_size: int = Field(default=16, ge=1, le=2**20)
     """Rows an optimizer step consumes."""
     micro_batch_size: int | None = Field(default=None, ge=1)

@@ -1,17 +1,21 @@
-r"""The paper's chat template, and examples as token ids with labels.
+r"""Chat templates by name, and examples as token ids with labels.
 
-    <s>User: {u}\nAssistant: {a}</s>\nUser: {u}\nAssistant: {a}</s>
+    paper    <s>User: {u}\nAssistant: {a}</s>\nUser: {u}\nAssistant: {a}</s>
+    alpaca   <s>{preamble}\n\n### Instruction:\n{u}\n\n### Response:{a}</s>\n\n### Instruction:\n{u} ...
+    chat     what the tokenizer's own chat template makes of the turns (chat_template.py)
 
 Legend: T tokens of one example.
 
-Each piece ("User: {u}", "\nAssistant: ", "{a}") is tokenized on its own and without special tokens; bos opens the
-example and eos ends each answer. Only the answers and their eos are scored. A system turn, which the paper's data never
-has, becomes a line of its own before the turn it precedes: "System: {s}", unscored.
+Under paper and alpaca each piece ("User: {u}", "\nAssistant: ", "{a}") is tokenized on its own and without special
+tokens; bos opens the example and eos ends each answer. Only the answers and their eos are scored. A system turn, which
+the paper's data never has, becomes a line of its own before the turn it precedes: "System: {s}", unscored. Under alpaca
+it takes the preamble's place; the dataset's `input` is part of the instruction by then (formats/alpaca.py).
 
-References: the paper's training code (REFERENCE: bos + "User: " + u, "\nAssistant: ", a + eos, then "\nUser: ").
+References: the paper's training code (REFERENCE: bos + "User: " + u, "\nAssistant: ", a + eos, then "\nUser: ");
+    tatsu-lab/stanford_alpaca train.py, PROMPT_DICT["prompt_no_input"], with the target + eos right behind it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -19,16 +23,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nearfirst.contracts.problems import InvalidInput, InvalidModel
+from nearfirst.contracts.training import TemplateName
+from nearfirst.data.chat_template import ChatTokenizer, render_chat
 from nearfirst.data.example import Example
 
 IGNORED_LABEL = -100
 """Label of a token that is not scored: what torch's cross entropy leaves out."""
 
 _SPEAKERS = {"system": "System", "user": "User", "assistant": "Assistant"}
+_ALPACA_PREAMBLE = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+)
 
 
 class Tokenizer(Protocol):
-    """What the template needs of a tokenizer; those of transformers have it."""
+    """What paper and alpaca need of a tokenizer; those of transformers have it. chat needs a `ChatTokenizer`."""
 
     @property
     def bos_token_id(self) -> int | None:
@@ -62,7 +71,7 @@ class _Piece(NamedTuple):
     """Scored pieces end with eos."""
 
 
-def _pieces(example: Example) -> Iterator[_Piece]:
+def _paper_pieces(example: Example) -> Iterator[_Piece]:
     separator = ""
     for turn in example.turns:
         opening = f"{separator}{_SPEAKERS[turn.role]}: "
@@ -74,49 +83,85 @@ def _pieces(example: Example) -> Iterator[_Piece]:
         separator = "\n"
 
 
+def _alpaca_pieces(example: Example) -> Iterator[_Piece]:
+    preamble, separator = _ALPACA_PREAMBLE, ""
+    for turn in example.turns:
+        if turn.role == "assistant":
+            yield _Piece(turn.content, is_scored=True)
+        elif turn.role == "system":
+            yield _Piece(separator + turn.content, is_scored=False)
+            preamble = ""
+        else:
+            yield _Piece(f"{preamble}\n\n### Instruction:\n{turn.content}\n\n### Response:", is_scored=False)
+            preamble = ""
+        separator = "\n\n"
+
+
 def generation_prompt(example: Example) -> str:
     r"""The text that a model continues with its answer to the first exchange: "User: {u}\nAssistant: ".
 
     It has no bos: its text is the tokenizer's, which adds it when it encodes a prompt.
     """
     texts = []
-    for piece in _pieces(example):
+    for piece in _paper_pieces(example):
         if piece.is_scored:
             break
         texts.append(piece.text)
     return "".join(texts)
 
 
-def tokenize_example(example: Example, tokenizer: Tokenizer, max_length: int) -> TokenizedExample:
-    """Token ids and labels of an example under the paper's template.
+def tokenize_example(
+    example: Example, tokenizer: Tokenizer, max_length: int, template: TemplateName = "paper"
+) -> TokenizedExample:
+    """Token ids and labels of an example under a template.
 
     Args:
         example: its turns, in order.
-        tokenizer: needs an eos token.
+        tokenizer: needs an eos token; for chat a fast tokenizer of transformers with a chat template.
         max_length: tokens after which the tail is cut, bos and eos included; at least 1.
+        template: which one.
 
     Raises:
-        InvalidModel: the tokenizer has no eos token.
-        InvalidInput: max_length is below 1.
+        InvalidModel: the tokenizer has no eos token, or for chat no chat template or no offsets.
+        InvalidInput: max_length is below 1, or the chat template refuses the example's turns.
     """
     if max_length < 1:
         raise InvalidInput(f"max_length {max_length} wants to be at least 1")
+    if template == "chat":
+        tokens, labels = _chat_tokens(example, tokenizer)
+    else:
+        pieces = _paper_pieces(example) if template == "paper" else _alpaca_pieces(example)
+        tokens, labels = _piece_tokens(pieces, tokenizer)
+    kept_labels = np.array(labels[:max_length], dtype=np.int64)
+    return TokenizedExample(
+        input_ids=np.array(tokens[:max_length], dtype=np.int64),
+        labels=kept_labels,
+        num_scored=int(np.count_nonzero(kept_labels != IGNORED_LABEL)),
+        is_truncated=len(tokens) > max_length,
+    )
+
+
+def _piece_tokens(pieces: Iterable[_Piece], tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     eos = tokenizer.eos_token_id
     if eos is None:
         raise InvalidModel("the tokenizer has no eos token; the template ends each answer with it")
     bos = tokenizer.bos_token_id
-    input_ids = [] if bos is None else [bos]
-    labels = [IGNORED_LABEL] * len(input_ids)
-    for piece in _pieces(example):
+    tokens = [] if bos is None else [bos]
+    labels = [IGNORED_LABEL] * len(tokens)
+    for piece in pieces:
         piece_ids = tokenizer.encode(piece.text, add_special_tokens=False)
         if piece.is_scored:
             piece_ids = [*piece_ids, eos]
-        input_ids.extend(piece_ids)
+        tokens.extend(piece_ids)
         labels.extend(piece_ids if piece.is_scored else [IGNORED_LABEL] * len(piece_ids))
-    kept_labels = np.array(labels[:max_length], dtype=np.int64)
-    return TokenizedExample(
-        input_ids=np.array(input_ids[:max_length], dtype=np.int64),
-        labels=kept_labels,
-        num_scored=int(np.count_nonzero(kept_labels != IGNORED_LABEL)),
-        is_truncated=len(input_ids) > max_length,
-    )
+    return tokens, labels
+
+
+def _chat_tokens(example: Example, tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    if not isinstance(tokenizer, ChatTokenizer):
+        raise InvalidModel("template chat: this tokenizer can't render a chat template; wanted one of transformers")
+    chat = render_chat(example, tokenizer)
+    labels = [
+        token if is_scored else IGNORED_LABEL for token, is_scored in zip(chat.tokens, chat.is_scored, strict=True)
+    ]
+    return chat.tokens, labels

@@ -1,6 +1,6 @@
 """Claim, work, report: what every Celery task of the suite does around its science.
 
-    claim(run_id)  ->  work(context)  ->  finish | fail | confirm cancelled | release | nothing (fenced)
+    claim  ->  work(context)  ->  finish | fail | confirm cancelled | release | nothing (fenced)
 
 A heartbeat thread renews the lease meanwhile. It tells the work through `RunContext.check` that somebody cancelled it,
 that the worker shuts down, or that the lease is lost; work calls `check` (or `progress`, which does) often.
@@ -8,12 +8,13 @@ that the worker shuts down, or that the lease is lost; work calls `check` (or `p
 
 import logging
 import os
+import secrets
 import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from celery import Celery
@@ -22,13 +23,18 @@ from sqlalchemy.orm import Session
 
 from nearfirst.contracts.problems import NearfirstError
 from nearfirst.contracts.progress import Cancelled, Fenced, Interrupted
-from nearfirst.contracts.runs import RunState
-from nearfirst.contracts.training import Checkpoint, MetricRow
+from nearfirst.contracts.runs import RunKind, RunState
+from nearfirst.contracts.training import Checkpoint, CheckpointTier, MetricRow
 from nearfirst.queue.app import send
-from nearfirst.registry import records, runs
+from nearfirst.queue.capacity import Allocation, Capacity
+from nearfirst.registry import records, runs, setbacks
 from nearfirst.registry.database import Database
+from nearfirst.registry.events import lock_events
+from nearfirst.registry.placement import Need, next_run
 from nearfirst.registry.runs import Claim
 from nearfirst.registry.sweep import take_deliveries
+from nearfirst.registry.waiting import Queue
+from nearfirst.registry.workers import note_runs, place_of
 from nearfirst.settings import Settings
 from nearfirst.store.artifacts import Store
 
@@ -57,20 +63,31 @@ class Worker:
     store: Store
     app: Celery
     shutting_down: threading.Event
+    capacity: Capacity = field(default_factory=Capacity)
     owner: str = ""
+    """Owner of its leases: host and process id, and a part that a process started later in the same place lacks."""
+    changed: threading.Event = field(default_factory=threading.Event)
+    """Set when what the worker has under way has changed, so that it is announced at once."""
+    taking: threading.Lock = field(default_factory=threading.Lock)
+    """Held while a thread chooses a run and takes what it needs."""
 
     def __post_init__(self) -> None:
-        self.owner = self.owner or f"{socket.gethostname()}/{os.getpid()}"
+        self.owner = self.owner or f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(3)}"
+
+
+class Crashed(NearfirstError):
+    """The process that did the work hung or vanished: the run is tried again, but not for ever."""
 
 
 class RunContext:
     """A claimed run, as its work sees it."""
 
-    def __init__(self, worker: Worker, claimed: Claim, *, asked_s: float) -> None:
-        """`asked_s`: when the claim was asked for (monotonic)."""
+    def __init__(self, worker: Worker, claimed: Claim, *, asked_s: float, gpus: tuple[str, ...] = ()) -> None:
+        """`asked_s`: when the claim was asked for (monotonic); `gpus`: ids of those that the run has to itself."""
         self.worker = worker
         self.claim = claimed
         self.spec = claimed.spec
+        self.gpus = gpus
         self._cancelled = threading.Event()
         self._fenced = threading.Event()
         self._lease_ends_s = 0.0
@@ -92,12 +109,19 @@ class RunContext:
             Cancelled: somebody asked for its end.
             Interrupted: this worker shuts down.
         """
-        if self._fenced.is_set() or time.monotonic() > self._lease_ends_s:
+        if self._is_lost():
             raise Fenced(f"{self.run_id}: the lease is lost")
         if self._cancelled.is_set():
             raise Cancelled(f"{self.run_id} was cancelled")
         if self.worker.shutting_down.is_set():
             raise Interrupted("the worker shuts down")
+
+    def is_over(self) -> bool:
+        """Whether nothing that the work could still save is wanted: it was cancelled, or the lease is lost."""
+        return self._cancelled.is_set() or self._is_lost()
+
+    def _is_lost(self) -> bool:
+        return self._fenced.is_set() or time.monotonic() > self._lease_ends_s
 
     def progress(self, done: int, total: int | None, unit: str) -> None:
         """Say how far the work is (a ProgressCallback); kept at most twice a second, but always the last of a unit."""
@@ -123,9 +147,13 @@ class RunContext:
         if lines:
             self._write(lambda session: records.append_log(session, self.claim, lines))
 
-    def checkpoint(self, checkpoint: Checkpoint, gone: Sequence[int] = ()) -> None:
-        """Keep a complete checkpoint; forget those of the steps in `gone`, whose files were deleted."""
-        self._write(lambda session: records.record_checkpoint(session, self.claim, checkpoint, gone))
+    def checkpoint(self, checkpoint: Checkpoint, *, is_progress: bool) -> None:
+        """Keep a complete checkpoint; `is_progress`: a later attempt goes on from it, and from further than before."""
+        self._write(lambda session: records.record_checkpoint(session, self.claim, checkpoint, is_progress=is_progress))
+
+    def checkpoint_gone(self, step: int, tier: CheckpointTier) -> None:
+        """Forget a checkpoint whose files were deleted."""
+        self._write(lambda session: records.forget_checkpoint(session, self.claim, step, tier))
 
     def forget_after(self, step: int) -> None:
         """Drop the measurements of later steps, and all checkpoints: the work tells again of those that it kept."""
@@ -200,7 +228,10 @@ class Heartbeat(threading.Thread):
         self.join()
 
 
-def execute(worker: Worker, run_id: str, work: Callable[[RunContext], RunResult]) -> None:
+Work = Callable[[RunContext], RunResult]
+
+
+def execute(worker: Worker, run_id: str, work: Work) -> None:
     """Claim a run, do its work, and report how it ended. A lost claim is a duplicate message: dropped.
 
     Args:
@@ -208,27 +239,89 @@ def execute(worker: Worker, run_id: str, work: Callable[[RunContext], RunResult]
         run_id: what the message named.
         work: the science; it raises NearfirstError for the user's errors.
     """
-    asked_s = time.monotonic()
-    with worker.database.write() as session:
-        claimed = runs.claim(session, run_id, worker.owner, worker.settings.lease_s)
-    if claimed is None:
+    taken = _take(worker, lambda _session: Need(run_id, num_gpus=0))
+    if taken is None:
         log.info("%s is not to be had: dropped", run_id)
         return
-    log.info("%s claimed, attempt %d", run_id, claimed.attempt)
-    context = RunContext(worker, claimed, asked_s=asked_s)
+    _carry_out(worker, taken, work)
+
+
+def execute_queue(worker: Worker, kind: RunKind, work: Work) -> None:
+    """Do the runs of a kind that this worker has room for, one after the other, until there is none.
+
+    Each time the best of them is taken, whatever message came: higher priority first, then the older, and none at all
+    while the room is being kept for a run that needs more of it (`placement.startable`).
+    """
+    while not worker.shutting_down.is_set():
+        taken = _take(worker, lambda session: _choose(worker, kind, session))
+        if taken is None:
+            return
+        _carry_out(worker, taken, work)
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A claimed run and what it has of the worker."""
+
+    claim: Claim
+    allocation: Allocation
+    asked_s: float
+
+
+def _choose(worker: Worker, kind: RunKind, session: Session) -> Need | None:
+    lock_events(session)  # no other worker chooses meanwhile
+    queue = Queue(session, kind, worker.settings.lease_s)
+    capacity = worker.capacity
+    own = place_of(worker.owner, len(capacity.gpus), capacity.cpu_jobs, capacity.in_use())
+    return next_run(queue.ready, [own, *(p for p in queue.places if p.worker != worker.owner)], worker.owner)
+
+
+def _take(worker: Worker, choose: Callable[[Session], Need | None]) -> _Taken | None:
+    """Claim the chosen run and give it what it needs, both or neither; None: no room, or it isn't to be had."""
+    asked_s = time.monotonic()
+    allocation = claimed = None
+    with worker.taking:
+        try:
+            with worker.database.write() as session:
+                need = choose(session)
+                if need is not None:
+                    allocation = worker.capacity.allocate(need.run_id, need.num_gpus)
+                if allocation is not None:
+                    claimed = runs.claim(session, allocation.run_id, worker.owner, worker.settings.lease_s)
+                if claimed is not None:
+                    note_runs(session, worker.owner, worker.capacity.in_use())
+        except BaseException:
+            claimed = None
+            raise
+        finally:
+            if claimed is None and allocation is not None:
+                allocation.give_back()
+    return _Taken(claimed, allocation, asked_s) if claimed is not None and allocation is not None else None
+
+
+def _carry_out(worker: Worker, taken: _Taken, work: Work) -> None:
+    claimed, allocation = taken.claim, taken.allocation
+    log.info("%s claimed, attempt %d%s", claimed.run_id, claimed.attempt, _on_gpus(allocation))
+    context = RunContext(worker, claimed, asked_s=taken.asked_s, gpus=allocation.gpus)
     heartbeat = Heartbeat(context)
     heartbeat.start()
     try:
         conclude = _outcome(context, work)
     finally:
         heartbeat.stop()
+        allocation.give_back()
+        worker.changed.set()
     _report(worker, claimed, conclude)
+
+
+def _on_gpus(allocation: Allocation) -> str:
+    return f", on GPU {', '.join(allocation.gpus)}" if allocation.gpus else ""
 
 
 Conclusion = Callable[[Session], object]
 
 
-def _outcome(context: RunContext, work: Callable[[RunContext], RunResult]) -> Conclusion | None:
+def _outcome(context: RunContext, work: Work) -> Conclusion | None:
     """Do the work; returns what to write in the registry about it, None when it isn't ours to write."""
     claimed = context.claim
     try:
@@ -240,6 +333,10 @@ def _outcome(context: RunContext, work: Callable[[RunContext], RunResult]) -> Co
         return lambda session: runs.confirm_cancelled(session, claimed)
     except Interrupted:
         return lambda session: runs.release(session, claimed)
+    except Crashed as error:
+        log.warning("%s: %s", claimed.run_id, error)
+        problem, limit = error.problem(), context.worker.settings.max_crashes
+        return lambda session: setbacks.crashed(session, claimed, problem, limit)
     except NearfirstError as error:
         problem = error.problem()
     except Exception as error:  # whatever it is, the run must say so
@@ -257,7 +354,7 @@ def _report(worker: Worker, claimed: Claim, conclude: Conclusion | None) -> None
         try:
             with worker.database.write() as session:
                 conclude(session)
-                deliveries = take_deliveries(session, worker.settings.redeliver_s)
+                deliveries = take_deliveries(session, worker.settings.redeliver_s, alive_s=worker.settings.lease_s)
             send(worker.app, deliveries)
             log.info("%s ended", claimed.run_id)
             return

@@ -1,37 +1,36 @@
 """A worker process: connections, the sweeper, and shutting down without losing a run."""
 
-import logging
+import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from celery import Celery
 from celery.signals import worker_init, worker_shutdown, worker_shutting_down
 
-from nearfirst.contracts.queues import Queue, TaskName
+from nearfirst.contracts.problems import InvalidInput
+from nearfirst.contracts.queues import ROUTES, Queue, TaskName, training_queues
+from nearfirst.contracts.runs import RunKind
+from nearfirst.contracts.workers import WorkerAnnouncement
 from nearfirst.logs import configure_logging
+from nearfirst.queue.announcer import Announcer
 from nearfirst.queue.app import make_celery
-from nearfirst.queue.execution import RunContext, RunResult, Worker, execute
+from nearfirst.queue.capacity import Capacity, find_gpus, num_usable_cpus
+from nearfirst.queue.execution import Work, Worker, execute, execute_queue
 from nearfirst.queue.sweeper import Sweeper
 from nearfirst.registry.database import Database
 from nearfirst.settings import Settings
 from nearfirst.store.artifacts import Store
 
-log = logging.getLogger(__name__)
-
-
-Work = Callable[[RunContext], RunResult]
+_KIND_OF_TASK = {task: kind for kind, (task, _) in ROUTES.items()}
 
 
 def make_worker_app(settings: Settings, queue: Queue, work_of_task: Mapping[TaskName, Work]) -> Celery:
-    """The Celery application that a service's `worker.py` exposes: tasks that claim, work and report.
+    """The Celery application that a service's `worker.py` exposes: tasks that claim, work and report, one at a time.
 
     On SIGTERM or SIGINT the work in progress is interrupted and its run goes back to the queue.
     """
-    app = make_celery(settings, queue)
-    database = Database(settings.database_url)
-    store = Store(settings.store_url, cache=settings.home / "cache")
-    worker = Worker(settings, database, store, app, shutting_down=threading.Event())
-    sweeper = Sweeper(database, app, settings)
+    app = make_celery(settings, [queue])
+    worker = _make_worker(settings, app, Capacity())
 
     def task(work: Work) -> Callable[[str], None]:
         def run(run_id: str) -> None:
@@ -41,20 +40,66 @@ def make_worker_app(settings: Settings, queue: Queue, work_of_task: Mapping[Task
 
     for name, work in work_of_task.items():
         app.task(name=name, ignore_result=True)(task(work))
+    _connect_signals(worker, [queue], work_of_task)
+    return app
+
+
+def make_training_app(settings: Settings, train: Work) -> Celery:
+    """The same for training, whose work is done by processes of its own: several at a time, each on GPUs of its own.
+
+    A message is a hint to look at the queue: the worker takes the best run that it has room for.
+    """
+    gpus = find_gpus(settings)
+    cpu_jobs = settings.cpu_jobs if settings.cpu_jobs is not None else int(not gpus)
+    capacity = Capacity(gpus, cpu_jobs)
+    queues = training_queues(len(gpus), takes_cpu_jobs=cpu_jobs > 0)
+    if not queues:
+        raise InvalidInput("cpu_jobs (NEARFIRST_CPU_JOBS) is 0 and there is no GPU: this worker could do nothing")
+    app = make_celery(settings, queues, num_threads=capacity.num_threads)
+    worker = _make_worker(settings, app, capacity)
+
+    def look(_run_id: str) -> None:
+        execute_queue(worker, RunKind.TRAIN_JOB, train)
+
+    app.task(name=TaskName.TRAIN, ignore_result=True)(look)
+    _connect_signals(worker, queues, [TaskName.TRAIN])
+    return app
+
+
+def _make_worker(settings: Settings, app: Celery, capacity: Capacity) -> Worker:
+    store = Store(settings.store_url, cache=settings.home / "cache")
+    return Worker(settings, Database(settings.database_url), store, app, threading.Event(), capacity)
+
+
+def _connect_signals(worker: Worker, queues: Sequence[str], tasks: Iterable[TaskName]) -> None:
+    """Announce, sweep, and interrupt the work when the process is told to end."""
+    announcement = WorkerAnnouncement(
+        id=worker.owner,
+        host=socket.gethostname(),
+        kinds=[_KIND_OF_TASK[task] for task in tasks],
+        queues=list(queues),
+        gpus=list(worker.capacity.gpus),
+        num_cpus=num_usable_cpus(),
+        cpu_jobs=worker.capacity.cpu_jobs,
+    )
+    announcer = Announcer(worker, announcement)
+    sweeper = Sweeper(worker.database, worker.app, worker.settings)
 
     def start(**_: object) -> None:
-        configure_logging(settings)
+        configure_logging(worker.settings)
+        announcer.start()
         sweeper.start()
 
     def interrupt(**_: object) -> None:
         worker.shutting_down.set()
+        worker.changed.set()
 
     def stop(**_: object) -> None:
+        announcer.stop()
         sweeper.stop()
-        database.close()
+        worker.database.close()
 
     # weak=False: Celery would forget receivers that nothing else holds.
     worker_init.connect(start, weak=False)
     worker_shutting_down.connect(interrupt, weak=False)
     worker_shutdown.connect(stop, weak=False)
-    return app

@@ -13,6 +13,8 @@ from nearfirst.queue.app import send
 from nearfirst.registry.cancellation import revive_needed
 from nearfirst.registry.database import Database
 from nearfirst.registry.sweep import fail_orphans, recover_lost_leases, take_deliveries
+from nearfirst.registry.unservable import fail_unservable
+from nearfirst.registry.workers import forget_unseen
 from nearfirst.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -41,13 +43,16 @@ class Sweeper(threading.Thread):
                 log.exception("a sweep failed, sweeping again in %s s", self._settings.sweep_s)
 
     def sweep(self) -> None:
-        """Recover lost leases, revive what is needed again, fail what can never start, send what is due: once."""
+        """Once: recover lost leases, revive what is needed, fail what can't start, forget workers, send what is due."""
+        settings = self._settings
         with self._database.write() as session:
-            for run_id in recover_lost_leases(session, self._settings.max_lost_leases):
+            for run_id in recover_lost_leases(session, settings.max_lost_leases):
                 log.warning("%s: its lease ran out", run_id)
             revive_needed(session)
             fail_orphans(session)
-            deliveries = take_deliveries(session, self._settings.redeliver_s)
+            fail_unservable(session, settings.lease_s, settings.unservable_s)
+            forget_unseen(session, settings.forget_workers_s)
+            deliveries = take_deliveries(session, settings.redeliver_s, alive_s=settings.lease_s)
         send(self._app, deliveries)
 
     def stop(self) -> None:

@@ -86,7 +86,17 @@ class RunRow(Base):
     """Of a shared run: somebody asked for it by itself, so it goes on when nothing needs it any more."""
     attempt: Mapped[int] = mapped_column(Integer, default=0)
     """Fencing token: counts claims, and every write of a worker names the attempt that it claimed."""
+    priority: Mapped[int] = mapped_column(Integer, default=0)
+    """Of queued runs of a kind, the higher goes first."""
+    num_gpus: Mapped[int] = mapped_column(Integer, default=0)
+    """What its worker must have free for it."""
     num_lost_leases: Mapped[int] = mapped_column(Integer, default=0)
+    num_crashes: Mapped[int] = mapped_column(Integer, default=0)
+    """How often its process hung or vanished since it last got somewhere."""
+    setbacks: Mapped[list[str]] = mapped_column(JSON, default=list)
+    """What happened each time that a lease was lost or a process crashed since it last got somewhere."""
+    unservable_since: Mapped[datetime | None]
+    """Since when it is queued, may start, and no live worker could ever serve it."""
     lease_owner: Mapped[str | None] = mapped_column(String(200))
     lease_expires_at: Mapped[datetime | None]
     num_dispatches: Mapped[int] = mapped_column(Integer, default=0)
@@ -103,6 +113,22 @@ class RunRow(Base):
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+
+
+class WorkerRow(Base):
+    """A worker process, as it announces itself again and again."""
+
+    __tablename__ = "workers"
+
+    seq: Mapped[int] = mapped_column(_Seq, primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(String(200), unique=True)
+    announcement: Mapped[dict[str, Any]]
+    """contracts.workers.WorkerAnnouncement."""
+    runs: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    """contracts.workers.RunOnWorker of each run that it has under way."""
+    is_stopping: Mapped[bool] = mapped_column(default=False)
+    started_at: Mapped[datetime]
+    last_seen_at: Mapped[datetime]
 
 
 class DependencyRow(Base):

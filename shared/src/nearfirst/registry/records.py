@@ -1,6 +1,6 @@
 """Datasets, measurements, checkpoints, logs and events: queries beside the run state machine."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import delete, select
@@ -10,10 +10,11 @@ from sqlalchemy.orm import Session
 from nearfirst.contracts.datasets import Dataset
 from nearfirst.contracts.problems import NotFound
 from nearfirst.contracts.runs import RunKind
-from nearfirst.contracts.training import Checkpoint, MetricRow
+from nearfirst.contracts.training import Checkpoint, CheckpointTier, MetricRow
 from nearfirst.registry.database import utc_now
 from nearfirst.registry.models import CheckpointRecord, DatasetRow, LogRecord, MetricRecord, RunRow
 from nearfirst.registry.runs import Claim, assert_held, new_id
+from nearfirst.registry.setbacks import NO_SETBACKS
 
 
 def register_dataset(session: Session, **fields: Any) -> tuple[Dataset, bool]:
@@ -110,19 +111,32 @@ def list_metrics(
     return items, (items[-1].step, items[-1].name) if len(rows) > limit else None
 
 
-def record_checkpoint(session: Session, claimed: Claim, checkpoint: Checkpoint, gone: Iterable[int]) -> None:
-    """Keep a complete checkpoint, and forget the state checkpoints of the steps in `gone`.
+def record_checkpoint(session: Session, claimed: Claim, checkpoint: Checkpoint, *, is_progress: bool) -> None:
+    """Keep a complete checkpoint.
+
+    Args:
+        session: open transaction.
+        claimed: the worker's claim.
+        checkpoint: what was written.
+        is_progress: a later attempt goes on from here, and no earlier one could: setbacks are forgotten.
 
     Raises:
         Fenced: the run belongs to somebody else now.
     """
-    assert_held(session, claimed, num_lost_leases=0)  # it gets somewhere between the losses
+    assert_held(session, claimed, **(NO_SETBACKS if is_progress else {}))
     session.merge(CheckpointRecord(run_id=claimed.run_id, **checkpoint.model_dump(mode="json")))
+
+
+def forget_checkpoint(session: Session, claimed: Claim, step: int, tier: CheckpointTier) -> None:
+    """A checkpoint's files were deleted.
+
+    Raises:
+        Fenced: the run belongs to somebody else now.
+    """
+    assert_held(session, claimed)
     session.execute(
         delete(CheckpointRecord).where(
-            CheckpointRecord.run_id == claimed.run_id,
-            CheckpointRecord.tier == checkpoint.tier,
-            CheckpointRecord.step.in_(list(gone)),
+            CheckpointRecord.run_id == claimed.run_id, CheckpointRecord.step == step, CheckpointRecord.tier == tier
         )
     )
 

@@ -61,6 +61,8 @@ def create(
     request: dict[str, Any] | None = None,
     idempotency_key: str | None = None,
     depends_on: Sequence[str] = (),
+    priority: int = 0,
+    num_gpus: int = 0,
 ) -> tuple[RunRow, bool]:
     """Insert a queued run, or get the one that has this idempotency key.
 
@@ -71,6 +73,8 @@ def create(
         request: what the user sent, when the spec is that with more filled in; what a repeated key is compared with.
         idempotency_key: at most one run of a kind has it.
         depends_on: ids of runs that must succeed first.
+        priority: of queued runs of a kind, the higher goes first.
+        num_gpus: what a worker must have free for it.
 
     Returns:
         The row, and whether it was inserted now.
@@ -91,7 +95,11 @@ def create(
             request_digest=_request_digest(request or spec),
             idempotency_key=idempotency_key,
             attempt=0,
+            priority=priority,
+            num_gpus=num_gpus,
             num_lost_leases=0,
+            num_crashes=0,
+            setbacks=[],
             num_dispatches=0,
             created_at=now,
         )
@@ -201,6 +209,7 @@ def claim(session: Session, run_id: str, owner: str, lease_s: float) -> Claim | 
         lease_owner=owner,
         lease_expires_at=now + timedelta(seconds=lease_s),
         started_at=func.coalesce(RunRow.started_at, now),
+        unservable_since=None,
         error=None,
     )
     if row is None:
@@ -274,7 +283,7 @@ def confirm_cancelled(session: Session, claimed: Claim) -> RunState:
 
 
 def release(session: Session, claimed: Claim) -> None:
-    """Put a run back because its worker shuts down; it will be sent again at once."""
+    """Put a run back because its worker shuts down; it will be sent again at once. One being cancelled ends."""
     transition(
         session,
         claimed.run_id,
@@ -285,6 +294,13 @@ def release(session: Session, claimed: Claim) -> None:
         lease_expires_at=None,
         dispatched_at=None,
         num_dispatches=0,
+    ) or transition(
+        session,
+        claimed.run_id,
+        RunState.CANCELLED,
+        fence=claimed.attempt,
+        only_from=RunState.CANCELLING,
+        **_ended(session),
     )
 
 
@@ -336,6 +352,8 @@ def requeue(session: Session, run_id: str, kind: RunKind, *, is_lost: bool = Fal
             error=None,
             finished_at=None,
             num_lost_leases=0,
+            num_crashes=0,
+            setbacks=[],
             dispatched_at=None,
             num_dispatches=0,
         )

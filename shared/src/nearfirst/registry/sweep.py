@@ -18,6 +18,8 @@ from nearfirst.registry.dependencies import is_ready
 from nearfirst.registry.events import lock_events
 from nearfirst.registry.models import DependencyRow, RunRow
 from nearfirst.registry.runs import transition
+from nearfirst.registry.setbacks import TRY_AGAIN, with_setback
+from nearfirst.registry.waiting import Queue, queue_order
 
 _MAX_BACKOFF_DOUBLINGS = 6
 
@@ -28,29 +30,36 @@ class Delivery:
 
     run_id: str
     kind: RunKind
+    num_gpus: int = 0
 
 
-def take_deliveries(session: Session, redeliver_s: float, *, only: Sequence[str] | None = None) -> list[Delivery]:
+def take_deliveries(
+    session: Session, redeliver_s: float, *, only: Sequence[str] | None = None, alive_s: float | None = None
+) -> list[Delivery]:
     """Queued runs that may start and whose message is due, marked as sent now.
 
     The first message is due at once; each further one twice as long after the last (from `redeliver_s`, doubled at
-    most six times), so that a long queue doesn't fill the broker with duplicates.
+    most six times), so that a long queue doesn't fill the broker with duplicates. A train job that a live worker has
+    room for doesn't wait longer each time: its message went to a worker that had none.
 
     Args:
         session: open transaction.
         redeliver_s: seconds after which an unclaimed run is sent for the second time.
         only: consider these runs alone.
+        alive_s: a worker that wasn't seen for longer is taken to be gone; None: don't ask who has room.
     """
     lock_events(session)  # as whoever changes states does, so that rows are never locked in two orders
     now = utc_now(session)
-    query = select(RunRow.id, RunRow.kind, RunRow.dispatched_at, RunRow.num_dispatches).where(
+    query = select(RunRow.id, RunRow.kind, RunRow.num_gpus, RunRow.dispatched_at, RunRow.num_dispatches).where(
         RunRow.state == RunState.QUEUED, is_ready()
     )
     if only is not None:
         query = query.where(RunRow.id.in_(only))
+    startable = set() if alive_s is None else Queue(session, RunKind.TRAIN_JOB, alive_s).startable()
     deliveries = []
-    for run_id, kind, dispatched_at, num_dispatches in session.execute(query.order_by(RunRow.seq)).all():
-        if dispatched_at is not None and now < dispatched_at + _backoff(redeliver_s, num_dispatches):
+    for run_id, kind, num_gpus, dispatched_at, num_dispatches in session.execute(query.order_by(*queue_order())).all():
+        doublings = 0 if run_id in startable else num_dispatches - 1
+        if dispatched_at is not None and now < dispatched_at + _backoff(redeliver_s, doublings):
             continue
         taken = session.execute(
             update(RunRow)
@@ -64,12 +73,12 @@ def take_deliveries(session: Session, redeliver_s: float, *, only: Sequence[str]
             .execution_options(synchronize_session=False)
         ).scalar_one_or_none()
         if taken is not None:
-            deliveries.append(Delivery(run_id, RunKind(kind)))
+            deliveries.append(Delivery(run_id, RunKind(kind), num_gpus))
     return deliveries
 
 
-def _backoff(redeliver_s: float, num_dispatches: int) -> timedelta:
-    return timedelta(seconds=redeliver_s * 2 ** min(max(num_dispatches - 1, 0), _MAX_BACKOFF_DOUBLINGS))
+def _backoff(redeliver_s: float, doublings: int) -> timedelta:
+    return timedelta(seconds=redeliver_s * 2 ** min(max(doublings, 0), _MAX_BACKOFF_DOUBLINGS))
 
 
 def recover_lost_leases(session: Session, max_lost_leases: int) -> list[str]:
@@ -79,62 +88,45 @@ def recover_lost_leases(session: Session, max_lost_leases: int) -> list[str]:
         Ids of the runs that changed.
     """
     now = utc_now(session)
-    expired = select(RunRow.id, RunRow.state, RunRow.attempt, RunRow.num_lost_leases, RunRow.lease_owner).where(
+    expired = select(RunRow).where(
         RunRow.state.in_([RunState.RUNNING, RunState.CANCELLING]), RunRow.lease_expires_at < now
     )
-    changed = []
-    for run_id, state, attempt, num_lost, owner in session.execute(expired).all():
-        if _recover(session, run_id, RunState(state), attempt, num_lost + 1, owner, max_lost_leases, now):
-            changed.append(run_id)
-    return changed
+    rows = session.execute(expired.execution_options(populate_existing=True)).scalars().all()
+    return [row.id for row in rows if _recover(session, row, max_lost_leases, now)]
 
 
-def _recover(
-    session: Session,
-    run_id: str,
-    state: RunState,
-    attempt: int,
-    num_lost: int,
-    owner: str | None,
-    max_lost_leases: int,
-    now: datetime,
-) -> bool:
+def _recover(session: Session, row: RunRow, max_lost_leases: int, now: datetime) -> bool:
     still_expired = [RunRow.lease_expires_at < now]
-    free: dict[str, Any] = {"lease_owner": None, "lease_expires_at": None, "num_lost_leases": num_lost}
-    if state is RunState.CANCELLING:
-        row = transition(
-            session, run_id, RunState.CANCELLED, fence=attempt, where=still_expired, finished_at=now, **free
-        )
+    num_lost, owner, attempt = row.num_lost_leases + 1, row.lease_owner, row.attempt
+    setbacks = with_setback(row, f"its worker {owner} vanished")
+    lost: dict[str, Any] = {"num_lost_leases": num_lost, "setbacks": setbacks}
+    ended: dict[str, Any] = {"finished_at": now, "lease_owner": None, "lease_expires_at": None}
+    if row.state == RunState.CANCELLING:
+        changed = transition(session, row.id, RunState.CANCELLED, fence=attempt, where=still_expired, **lost, **ended)
     elif num_lost > max_lost_leases:
         problem = Problem(
             title="Worker lost",
             status=500,
             code="lease_lost",
-            detail=f"its worker vanished {num_lost} times (last: {owner}); the limit is {max_lost_leases}",
+            detail=f"its worker vanished {num_lost} times (last: {owner}), the limit is {max_lost_leases}: "
+            + "; ".join(setbacks),
         )
-        row = transition(
-            session,
-            run_id,
-            RunState.FAILED,
-            fence=attempt,
-            where=still_expired,
-            finished_at=now,
-            error=problem.model_dump(mode="json", exclude={"type"}),
-            **free,
+        error = problem.model_dump(mode="json", exclude={"type"})
+        changed = transition(
+            session, row.id, RunState.FAILED, fence=attempt, where=still_expired, error=error, **lost, **ended
         )
     else:
-        row = transition(
+        changed = transition(
             session,
-            run_id,
+            row.id,
             RunState.QUEUED,
             fence=attempt,
             only_from=RunState.RUNNING,
             where=still_expired,
-            dispatched_at=None,
-            num_dispatches=0,
-            **free,
+            **lost,
+            **TRY_AGAIN,
         )
-    return row is not None
+    return changed is not None
 
 
 def fail_orphans(session: Session) -> list[str]:

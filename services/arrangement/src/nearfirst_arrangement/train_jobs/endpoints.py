@@ -3,8 +3,9 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, JSONResponse
 
+from nearfirst.contracts.estimates import TrainEstimate
 from nearfirst.contracts.problems import InvalidInput
 from nearfirst.contracts.receipts import Receipt
 from nearfirst.contracts.runs import RunAccepted, RunKind
@@ -28,30 +29,45 @@ from nearfirst_arrangement.train_jobs import service
 router = APIRouter(prefix="/train-jobs", tags=["train-jobs"])
 
 
-@router.post("", status_code=202, dependencies=[Depends(require_api_key)])
+@router.post(
+    "",
+    status_code=202,
+    dependencies=[Depends(require_api_key)],
+    response_model=RunAccepted,
+    responses={200: {"model": TrainEstimate, "description": "With `dry_run`: what the job would take"}},
+)
 def create_train_job(
     spec: TrainSpec,
     session: WriteSession,
+    reading: ReadSession,
     settings: SettingsDep,
+    store: StoreDep,
     accepting: AcceptingDep,
     idempotency_key: IdempotencyKey = None,
-) -> RunAccepted:
-    """Train on an arrangement, in exactly its order. The arrangement may still be under way."""
+    dry_run: bool = False,
+) -> RunAccepted | JSONResponse:
+    """Train on an arrangement, in exactly its order. The arrangement may still be under way.
+
+    With `dry_run` nothing is queued: the answer is what the job would take.
+    """
+    if dry_run:  # on a session that only reads: counting tokens takes seconds, and must not hold up writers
+        return JSONResponse(service.estimate(reading, spec, settings, store).model_dump(mode="json"))
     row = service.create(session, spec, idempotency_key, settings)
     return accepting.accept(session, row, "train-jobs")
 
 
 @router.get("")
-def list_train_jobs(session: ReadSession, page: PageDep) -> Page[TrainJob]:
+def list_train_jobs(session: ReadSession, settings: SettingsDep, page: PageDep) -> Page[TrainJob]:
     """Jobs in the order of their creation."""
     rows, following = records.list_runs(session, RunKind.TRAIN_JOB, page.after, page.limit)
-    return Page[TrainJob](items=[service.show(session, row) for row in rows], next_cursor=encode_cursor(following))
+    shower = service.Shower(session, settings)
+    return Page[TrainJob](items=[shower.show(row) for row in rows], next_cursor=encode_cursor(following))
 
 
 @router.get("/{job_id}")
-def get_train_job(job_id: str, session: ReadSession) -> TrainJob:
+def get_train_job(job_id: str, session: ReadSession, settings: SettingsDep) -> TrainJob:
     """One job: its state, progress, and why it waits."""
-    return service.show(session, runs.get(session, job_id, RunKind.TRAIN_JOB))
+    return service.Shower(session, settings).show(runs.get(session, job_id, RunKind.TRAIN_JOB))
 
 
 @router.get("/{job_id}/metrics")

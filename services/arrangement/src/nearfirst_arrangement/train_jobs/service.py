@@ -1,11 +1,12 @@
 """Rules of train jobs: what a request must fit, why a job waits, whether its receipt holds."""
 
 import json
+from functools import cached_property
 from pathlib import Path
 
-from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from nearfirst.contracts.estimates import TrainEstimate
 from nearfirst.contracts.problems import InvalidModel, NotReady, OrderMismatch, StateConflict
 from nearfirst.contracts.receipts import Receipt, planned_steps
 from nearfirst.contracts.runs import RunKind, RunState
@@ -15,8 +16,10 @@ from nearfirst.registry import records, runs
 from nearfirst.registry.dependencies import unfinished_dependencies
 from nearfirst.registry.models import RunRow
 from nearfirst.registry.results import artifact_of, progress_of
+from nearfirst.registry.waiting import Queue
 from nearfirst.settings import Settings
 from nearfirst.store.artifacts import Store
+from nearfirst_arrangement.train_jobs import estimates
 
 _MODEL_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
@@ -28,17 +31,38 @@ def create(session: Session, spec: TrainSpec, idempotency_key: str | None, setti
         NotFound: no such arrangement or dataset.
         StateConflict: the arrangement has failed or was cancelled.
         PathNotAllowed, InvalidModel: the model's folder.
+        DoesNotFit: it needs more memory or disk than there is.
         IdempotencyConflict: the key was used with another body.
     """
     request = spec.model_dump(mode="json")
     if (found := runs.find_by_key(session, RunKind.TRAIN_JOB, idempotency_key, request)) is not None:
         return found
-    depends_on = []
+    spec = _checked(session, spec, settings)
+    estimates.refuse(session, spec, settings)
+    row, _ = runs.create(
+        session,
+        RunKind.TRAIN_JOB,
+        spec.model_dump(mode="json"),
+        request=request,
+        idempotency_key=idempotency_key,
+        depends_on=[] if spec.arrangement is None else [spec.arrangement],
+        priority=spec.priority,
+        num_gpus=spec.gpus,
+    )
+    return row
+
+
+def estimate(session: Session, spec: TrainSpec, settings: Settings, store: Store) -> TrainEstimate:
+    """What a job would take; nothing is queued. Raises what `create` raises of the spec."""
+    return estimates.estimate(session, _checked(session, spec, settings), settings, store)
+
+
+def _checked(session: Session, spec: TrainSpec, settings: Settings) -> TrainSpec:
+    """The spec with its model's folder resolved, when all that it names is there."""
     if spec.arrangement is not None:
         arrangement = runs.get(session, spec.arrangement, RunKind.ARRANGEMENT)
         if arrangement.state in (RunState.FAILED, RunState.CANCELLING, RunState.CANCELLED):
             raise StateConflict(f"arrangement {arrangement.id} is {arrangement.state}: there is no order to train on")
-        depends_on.append(arrangement.id)
     else:
         assert spec.dataset is not None
         records.get_dataset(session, spec.dataset)
@@ -47,16 +71,7 @@ def create(session: Session, spec: TrainSpec, idempotency_key: str | None, setti
     name = resolve_model(spec.model.name_or_path, settings)
     if is_folder(name) and spec.model.init == "pretrained":
         _require_weights(name)
-    spec = spec.model_copy(update={"model": spec.model.model_copy(update={"name_or_path": name})})
-    row, _ = runs.create(
-        session,
-        RunKind.TRAIN_JOB,
-        spec.model_dump(mode="json"),
-        request=request,
-        idempotency_key=idempotency_key,
-        depends_on=depends_on,
-    )
-    return row
+    return spec.model_copy(update={"model": spec.model.model_copy(update={"name_or_path": name})})
 
 
 def _require_weights(folder: str) -> None:
@@ -67,37 +82,33 @@ def _require_weights(folder: str) -> None:
         )
 
 
-def show(session: Session, row: RunRow) -> TrainJob:
-    """A run row as GET /train-jobs/{id} answers."""
-    is_queued = row.state == RunState.QUEUED
-    waits_for = unfinished_dependencies(session, row.id) if is_queued else []
-    result = row.result or {}
-    return TrainJob(
-        id=row.id,
-        state=RunState(row.state),
-        progress=progress_of(row),
-        spec=TrainSpec.model_validate(row.spec),
-        receipt_head=(result.get("receipt") or {}).get("head"),
-        result=row.result,
-        error=row.error,
-        attempt=row.attempt,
-        waits_for=waits_for,
-        waits_because=_why_it_waits(session, row, waits_for) if is_queued else None,
-    )
+class Shower:
+    """Shows jobs; the queue is looked at once, when the first queued job asks why it waits."""
 
+    def __init__(self, session: Session, settings: Settings) -> None:
+        self._session = session
+        self._settings = settings
 
-def _why_it_waits(session: Session, row: RunRow, waits_for: list[str]) -> str:
-    if waits_for:
-        return f"waits for {', '.join(waits_for)}"
-    ahead = session.execute(
-        select(func.count())
-        .select_from(RunRow)
-        .where(RunRow.kind == row.kind, RunRow.state == RunState.QUEUED, RunRow.seq < row.seq)
-    ).scalar_one()
-    running = session.execute(
-        select(func.count()).select_from(RunRow).where(RunRow.kind == row.kind, RunRow.state == RunState.RUNNING)
-    ).scalar_one()
-    return f"waits for a training worker: {running} running, {ahead} queued before it"
+    @cached_property
+    def _queue(self) -> Queue:
+        return Queue(self._session, RunKind.TRAIN_JOB, self._settings.lease_s)
+
+    def show(self, row: RunRow) -> TrainJob:
+        """A run row as GET /train-jobs/{id} answers."""
+        is_queued = row.state == RunState.QUEUED
+        result = row.result or {}
+        return TrainJob(
+            id=row.id,
+            state=RunState(row.state),
+            progress=progress_of(row),
+            spec=TrainSpec.model_validate(row.spec),
+            receipt_head=(result.get("receipt") or {}).get("head"),
+            result=row.result,
+            error=row.error,
+            attempt=row.attempt,
+            waits_for=unfinished_dependencies(self._session, row.id) if is_queued else [],
+            waits_because=self._queue.why_waits(row) if is_queued else None,
+        )
 
 
 def verified_receipt(row: RunRow, order_artifact: str | None, store: Store) -> Receipt:
