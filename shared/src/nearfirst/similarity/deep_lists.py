@@ -28,12 +28,11 @@ _MAX_LENGTH = int(os.environ.get("K","3072"))
 """Longer lists cost more to sort than they save in fillings, on real data with 1,000 test rows."""
 _ROOM = 2
 """Room of a list over its wanted length: samples err."""
-_BYTES_PER_WANTED = 24 * _ROOM
-"""An entry, the exact key that the reader of the lists keeps beside it, and an entry of the list that replaces it."""
+_BYTES_PER_WANTED = 8 * _ROOM
 _LEAST_SHARE = 4
 """A list shorter than this part of what was wanted is of no use."""
 _SAMPLE = int(os.environ.get("SAMPLE","512"))
-_TESTS_AT_A_TIME = 32
+_TESTS_AT_A_TIME = 64
 _FOLDS = 16
 _MAX_CELLS = int(2**float(os.environ.get("CELLS","19")))
 """Products in a block: collecting reads them several times, from the processor's caches."""
@@ -51,10 +50,8 @@ class NearestTests:
 class DeepLists:
     """Lists of all m test rows."""
 
-    entries: npt.NDArray[np.int64]
-    """(m, W) `packed`: all rows whose keys are at least a list's floor, best first, then anything."""
     num_entries: npt.NDArray[np.int64]
-    """(m,) rows in each list."""
+    """(m,) entries of each list: all rows whose keys are at least its floor."""
     length: npt.NDArray[np.int64]
     """(m,) entries that rows outside of the list cannot beat; 0: the list is of no use, its floor was a bad guess."""
     nearest: "NearestSearch | None"
@@ -66,22 +63,34 @@ def deep_list_length(num_test: int, memory_budget_bytes: int) -> int:
     return max(1, min(_MAX_LENGTH, memory_budget_bytes // 2 // (_BYTES_PER_WANTED * num_test)))
 
 
+def deep_lists_room(num_test: int, num_train: int, length: int) -> npt.NDArray[np.int64]:
+    """Where `deep_lists` can write lists of about `length` of `num_train` rows."""
+    return np.empty((num_test, min(num_train, _ROOM * length)), dtype=np.int64)
+
+
 def deep_lists(
-    ranking: Ranking, shape: BlockShape, progress: Callable[[int], None], *, with_nearest: bool = False
+    ranking: Ranking,
+    entry_mW: npt.NDArray[np.int64],
+    shape: BlockShape,
+    progress: Callable[[int], None],
+    *,
+    with_nearest: bool = False,
 ) -> DeepLists:
     """About the K best rows of each test row, all n of them where n is little more.
 
     Args:
         ranking: what to rank, on the processor; `length` is K, a wish.
+        entry_mW: where to write the lists: `packed`, best first; what is behind them means nothing. W is what
+            `deep_lists_room` says of K.
         shape: the block to work on at a time; all m test rows are in one block. Changes which lists are complete, and
             no order.
         progress: called with the number of rows that were read since the last call.
         with_nearest: whether to find every train row's nearest test row too; the nearest rows are ranked then.
     """
-    room = min(ranking.num_rows, _ROOM * ranking.length)
-    collected = _Collected(room, _sampled_floors(ranking, room))
+    workers = num_workers(ranking.device)
+    collected = _Collected(entry_mW, _sampled_floors(ranking, entry_mW.shape[1], workers))
     nearest = NearestSearch(ranking) if with_nearest else None
-    test_mD = as_tensor(ranking.test, ranking.device) * ranking.sign
+    test_mD = as_tensor(ranking.test * np.float32(ranking.sign), ranking.device)
 
     def read(span: slice) -> int:
         train_BD = ranking.train_rows(span)
@@ -91,34 +100,41 @@ def deep_lists(
             nearest.add(keys_mB, span)
         return len(train_BD)
 
-    workers = num_workers(ranking.device)
     step = max(1, min(shape.train, _MAX_CELLS // len(ranking.test)))
     for num_read in in_order(read, spans(ranking.num_rows, step), workers):
         progress(num_read)
     num_sure_m = collected.sort(margin_of(2 * error_bound(ranking.test.shape[1])), workers)
     num_sure_m[num_sure_m < ranking.length // _LEAST_SHARE] = 0
-    return DeepLists(collected.entry_mW, collected.num_collected_m, num_sure_m, nearest)
+    return DeepLists(collected.num_collected_m, num_sure_m, nearest)
 
 
-def _sampled_floors(ranking: Ranking, room: int) -> npt.NDArray[np.float32]:
+def _sampled_floors(ranking: Ranking, room: int, workers: int) -> npt.NDArray[np.float32]:
     """(m,) keys that about K rows reach, judged by a part of the rows; -inf where lists have room for all."""
-    if room == ranking.num_rows:
-        return np.full(len(ranking.test), -np.inf, dtype=np.float32)
+    floor_m = np.full(len(ranking.test), -np.inf, dtype=np.float32)
+    if room >= ranking.num_rows:
+        return floor_m
     num_sampled = min(ranking.num_rows, _SAMPLE)
     places = np.arange(num_sampled) * ranking.num_rows // num_sampled
     sample = as_tensor(ranking.train[ranking.rows_at(places)], ranking.device)
-    keys_mB = products(as_tensor(ranking.test, ranking.device) * ranking.sign, sample).numpy()
-    rank = -(-ranking.length * num_sampled // ranking.num_rows)
-    floors: npt.NDArray[np.float32] = np.partition(keys_mB, num_sampled - rank, axis=1)[:, num_sampled - rank]
-    return floors
+    below = num_sampled + (-ranking.length * num_sampled // ranking.num_rows)
+
+    signed_mD = ranking.test * np.float32(ranking.sign)
+
+    def judge(span: slice) -> None:
+        keys_sP = products(as_tensor(signed_mD[span], ranking.device), sample).numpy()
+        floor_m[span] = np.partition(keys_sP, below, axis=1)[:, below]
+
+    for _ in in_order(judge, spans(len(floor_m), _TESTS_AT_A_TIME), workers):
+        pass
+    return floor_m
 
 
 class _Collected:
     """What was collected for each test row, in no order; blocks may be added by several threads."""
 
-    def __init__(self, room: int, floor_m: npt.NDArray[np.float32]) -> None:
+    def __init__(self, entry_mW: npt.NDArray[np.int64], floor_m: npt.NDArray[np.float32]) -> None:
         self._floor_m = floor_m
-        self.entry_mW = np.empty((len(floor_m), room), dtype=np.int64)
+        self._entry_mW = entry_mW
         self.num_collected_m = np.zeros(len(floor_m), dtype=np.int64)
         self._lock = threading.Lock()
 
@@ -132,7 +148,7 @@ class _Collected:
             before_m = self.num_collected_m.copy()
             self.num_collected_m += added_m
         key_k = keys_mB.ravel().take(cell_k)
-        room = self.entry_mW.shape[1]
+        room = self._entry_mW.shape[1]
         each_m = np.arange(num_tests)
         target_k = np.arange(len(cell_k))
         target_k += np.repeat(each_m * room + before_m - (end_m - added_m), added_m)
@@ -142,7 +158,7 @@ class _Collected:
         if over_m.any():
             fits_k = np.repeat(~over_m, added_m)
             target_k, entry_k = target_k[fits_k], entry_k[fits_k]
-        self.entry_mW.ravel()[target_k] = entry_k
+        self._entry_mW.ravel()[target_k] = entry_k
 
     def sort(self, margin: int, workers: int) -> npt.NDArray[np.int64]:
         """Put the lists in the order of descending keys, and empty those that had too little room.
@@ -151,7 +167,7 @@ class _Collected:
             (m,) entries above a list's floor by more than the margin: no row outside of the list is as good.
         """
         num_m = self.num_collected_m
-        num_m[num_m > self.entry_mW.shape[1]] = 0
+        num_m[num_m > self._entry_mW.shape[1]] = 0
         has_all_m = np.isneginf(self._floor_m)
         sure_m = packed(np.where(has_all_m, np.float32(0), self._floor_m), np.zeros_like(num_m)) - margin
         sure_m[has_all_m] = END
@@ -159,7 +175,7 @@ class _Collected:
 
         def finish(span: slice) -> None:
             width = num_m[span].max(initial=0)
-            entry_sW = self.entry_mW[span, :width]
+            entry_sW = self._entry_mW[span, :width]
             entry_sW[np.arange(width) >= num_m[span, None]] = END
             entry_sW.sort(axis=1)
             num_sure_m[span] = np.count_nonzero(entry_sW < sure_m[span, None], axis=1)
@@ -187,8 +203,9 @@ class NearestSearch:
         ranking = self._ranking
         right = unit_rows(ranking.test)
         nearest = NearestTests(np.empty(ranking.num_rows), np.empty(ranking.num_rows, dtype=np.int64))
+        fixed_BD = np.empty((max(span.stop - span.start for span, *_ in self._cells_of_block), right.single.shape[1]))
         for span, tests_k, rows_k in self._cells_of_block:
-            left = unit_rows(ranking.train_rows(span))
+            left = unit_rows(ranking.train_rows(span), fixed_BD)
             best = best_of_cells(rows_k, tests_k, 1.0, left, right, ranking.device)
             nearest.similarity[span], nearest.test[span] = best.similarity, best.column
         return nearest

@@ -65,7 +65,7 @@ class PackedLists:
 
     def __init__(self, num_test: int, distance: float) -> None:
         self._margin = margin_of(distance)
-        self._entry_mW = np.zeros((num_test, 1), dtype=np.int64)
+        self.entry_mW = np.zeros((num_test, 1), dtype=np.int64)
         self._known_cell_k = np.zeros(1, dtype=np.int64)
         self._known_key_k = np.full(1, np.nan)
         """Exact keys of the last rivals, by cell; at least one."""
@@ -95,12 +95,12 @@ class PackedLists:
         """
         width = entry_sW.shape[1]
         if len(tests_s) == len(self._place_m):
-            self._entry_mW = entry_sW
+            self.entry_mW = entry_sW
         else:
-            missing = max(0, width - self._entry_mW.shape[1])
+            missing = max(0, width - self.entry_mW.shape[1])
             if missing:
-                self._entry_mW = np.pad(self._entry_mW, ((0, 0), (0, missing)))
-            self._entry_mW[tests_s, :width] = entry_sW
+                self.entry_mW = np.pad(self.entry_mW, ((0, 0), (0, missing)))
+            self.entry_mW[tests_s, :width] = entry_sW
         self._known_key_k[:] = np.nan
         self._num_entries_m[tests_s] = num_entries_s
         self._place_m[tests_s] = 0
@@ -113,14 +113,14 @@ class PackedLists:
 
     def skip_removed(self, remaining_N: npt.NDArray[np.bool_]) -> None:
         """Move every list's place to its first remaining row, or to its end."""
-        width = self._entry_mW.shape[1]
+        width = self.entry_mW.shape[1]
         open_m = np.flatnonzero(self._place_m < self._length_m)
         look = _FIRST_LOOK
         while len(open_m):
             place_m, length_m = self._place_m[open_m], self._length_m[open_m]
             cell_mL = (open_m * width + place_m)[:, None] + np.arange(look)
             # Beyond the end of the array, any cell will do: beyond a list's length nothing counts.
-            entry_mL = self._entry_mW.ravel().take(cell_mL, mode="clip")
+            entry_mL = self.entry_mW.ravel().take(cell_mL, mode="clip")
             remains_mL = remaining_N.take(rows_of(entry_mL), mode="clip")
             step_m = remains_mL.argmax(axis=1)
             none_m = ~remains_mL[np.arange(len(open_m)), step_m]
@@ -132,13 +132,13 @@ class PackedLists:
 
     def first_rows(self) -> npt.NDArray[np.int64]:
         """(m,) the row at each list's place; no list is dry."""
-        return rows_of(self._entry_mW[np.arange(len(self._place_m)), self._place_m])
+        return rows_of(self.entry_mW[np.arange(len(self._place_m)), self._place_m])
 
     def rivals(self, remaining_N: npt.NDArray[np.bool_]) -> Rivals:
         """Entries that remain and that float32 can't tell from the first remaining one, itself included; no list is
         dry. Of lists that have at least two such entries."""
-        width = self._entry_mW.shape[1]
-        entry_W = self._entry_mW.ravel()
+        width = self.entry_mW.shape[1]
+        entry_W = self.entry_mW.ravel()
         each_m = np.arange(len(self._place_m))
         first_m = each_m * width + self._place_m
         last_m = (entry_W.take(first_m) | _ROW_MASK) + self._margin
@@ -161,13 +161,13 @@ class PackedLists:
         """Entries by their cells, less those that are alone in their list."""
         cell_k = np.concatenate(found)
         cell_k.sort()
-        test_k = cell_k // self._entry_mW.shape[1]
+        test_k = cell_k // self.entry_mW.shape[1]
         as_before_k = np.zeros(len(cell_k) + 1, dtype=np.bool_)
         np.equal(test_k[1:], test_k[:-1], out=as_before_k[1:-1])
         several = np.flatnonzero(as_before_k[:-1] | as_before_k[1:])
         cell_k, test_k = cell_k[several], test_k[several]
         first_r = np.flatnonzero(~as_before_k[several])
-        rows_k = rows_of(self._entry_mW.ravel().take(cell_k))
+        rows_k = rows_of(self.entry_mW.ravel().take(cell_k))
         return Rivals(cell_k, test_k, rows_k, self._known_keys(cell_k), first_r)
 
     def _known_keys(self, cell_k: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

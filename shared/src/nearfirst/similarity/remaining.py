@@ -15,16 +15,16 @@ import numpy.typing as npt
 import torch
 
 from nearfirst.contracts.progress import ProgressCallback, ignore_progress
-from nearfirst.similarity.blocks import DEFAULT_MEMORY_BUDGET_BYTES, BlockShape, block_shape
+from nearfirst.similarity.blocks import DEFAULT_MEMORY_BUDGET_BYTES, BlockShape, block_shape, spans
 from nearfirst.similarity.candidates import CandidateBlock, RowsRead, default_list_length
-from nearfirst.similarity.deep_lists import NearestSearch, NearestTests, deep_list_length, deep_lists
+from nearfirst.similarity.deep_lists import NearestSearch, NearestTests, deep_list_length, deep_lists, deep_lists_room
 from nearfirst.similarity.embeddings import check_same_dimensions, distinct_rows
 from nearfirst.similarity.exact import check_dimensions
 from nearfirst.similarity.packed_lists import PackedLists, Rivals, packed
-from nearfirst.similarity.pairs import block_similarities, similarities_with, unit_rows
+from nearfirst.similarity.pairs import UnitRows, block_similarities, similarities_with, unit_rows
 from nearfirst.similarity.screening import default_device, error_bound, full_precision
 from nearfirst.similarity.shortlists import RankedRows, Ranking, ScreenedRows, screened_rows
-from nearfirst.similarity.workers import num_workers
+from nearfirst.similarity.workers import in_order, num_workers
 
 _LISTS_PER_WANTED = 4
 _LEAST_LENGTH = 32
@@ -32,6 +32,7 @@ import os
 _REFILL = float(os.environ.get('REFILL','4'))
 _LAST_ROWS = int(os.environ.get('LAST','512'))
 """So few rows remain at the end that all exact keys cost less than lists, full of rivals."""
+_TESTS_AT_A_TIME = 128
 _BYTES_PER_LAST_KEY = 64
 """A float64 key, and what computes it."""
 
@@ -95,6 +96,7 @@ class CandidateLists:
             self._max_length = min(self._max_length, enough)
         self._is_deep = num_wanted is None and self._device.type == "cpu"
         self._deep_length = deep_list_length(num_test, memory_budget_bytes)
+        self._room_mW: npt.NDArray[np.int64] | None = None
         self._nearest: NearestSearch | None = None
         self._has_room_for_last = _BYTES_PER_LAST_KEY * _LAST_ROWS * num_test <= memory_budget_bytes // 2
         self._last: _LastRows | None = None
@@ -143,8 +145,14 @@ class CandidateLists:
 
     def _last_rows(self) -> "_LastRows":
         rows_n = np.flatnonzero(self._remaining_N)
-        keys_mn = block_similarities(self._right, unit_rows(self._train_ND[rows_n]), self._device).cpu().numpy()
-        return _LastRows(rows_n, self._sign * keys_mn)
+        train = unit_rows(self._train_ND[rows_n])
+
+        def keys(span: slice) -> npt.NDArray[np.float64]:
+            some = UnitRows(self._right.single[span], self._right.fixed[span])
+            return self._sign * block_similarities(some, train, self._device).cpu().numpy()
+
+        found = in_order(keys, spans(len(self._test_mD), _TESTS_AT_A_TIME), num_workers(self._device))
+        return _LastRows(rows_n, np.concatenate(list(found)))
 
     def _best_in_lists(self) -> npt.NDArray[np.int64]:
         """(m,) the best remaining row of every distinct test row."""
@@ -200,13 +208,15 @@ class CandidateLists:
         if shape.test < num_test:
             self._is_deep = False
             return
-        tests_m = np.flatnonzero(self._lists.num_left() <= self._deep_length // _REFILL)
-        is_first = self._with_nearest and self._num_remaining == len(self._train_ND)
+        tests_m = np.arange(num_test)
         ranking = self._ranking(tests_m, self._deep_length)
+        if self._room_mW is None:
+            self._room_mW = deep_lists_room(num_test, self._num_remaining, self._deep_length)
+        with_nearest = self._with_nearest and self._num_remaining == len(self._train_ND)
         reading = RowsRead(self._num_remaining, self._progress)
         with full_precision():
-            found = deep_lists(ranking, shape, reading.add, with_nearest=is_first and len(tests_m) == num_test)
-        self._lists.put(tests_m, found.entries, found.num_entries, found.length)
+            found = deep_lists(ranking, self._room_mW, shape, reading.add, with_nearest=with_nearest)
+        self._lists.put(tests_m, self._room_mW, found.num_entries, found.length)
         self._nearest = found.nearest or self._nearest
 
     def _ranking(self, tests_m: npt.NDArray[np.int64], length: int) -> Ranking:
