@@ -3,7 +3,7 @@
 One blocked pass of float32 products keeps, for every test row, all train rows whose key is at least a floor, and sorts
 them by key. The floor is a sample's guess at the K-th best key: a list is as long as it turns out, and complete down to
 its floor. That costs less than keeping exactly the K best, and lists of thousands of rows need few fillings. On the way
-the same products tell which test row is the nearest of each train row.
+the same products narrow down which test row is the nearest of each train row.
 
 Shapes: m test rows, n train rows, B of them in a block, W entries of a list, k cells.
 """
@@ -11,6 +11,7 @@ Shapes: m test rows, n train rows, B of them in a block, W entries of a list, k 
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,18 +24,20 @@ from nearfirst.similarity.screening import as_tensor, error_bound, products
 from nearfirst.similarity.shortlists import Ranking
 from nearfirst.similarity.workers import in_order, num_workers
 
-import os
-_MAX_LENGTH = int(os.environ.get("K","3072"))
-"""Longer lists cost more to sort than they save in fillings, on real data with 1,000 test rows."""
+_MAX_LENGTH = 2560
+"""Longer lists cost more to collect than they save in fillings, on real data with 1,000 test rows."""
 _ROOM = 2
 """Room of a list over its wanted length: samples err."""
 _BYTES_PER_WANTED = 8 * _ROOM
+"""A packed entry."""
 _LEAST_SHARE = 4
 """A list shorter than this part of what was wanted is of no use."""
-_SAMPLE = int(os.environ.get("SAMPLE","512"))
+_SAMPLE = 512
 _TESTS_AT_A_TIME = 64
+_MOST_OPEN = 4
+"""Cells a row that a block may leave for later: they have to be kept."""
 _FOLDS = 16
-_MAX_CELLS = int(2**float(os.environ.get("CELLS","19")))
+_MAX_CELLS = 2**19
 """Products in a block: collecting reads them several times, from the processor's caches."""
 
 
@@ -48,14 +51,14 @@ class NearestTests:
 
 @dataclass(frozen=True, slots=True)
 class DeepLists:
-    """Lists of all m test rows."""
+    """What `deep_lists` has written, and found on the way."""
 
     num_entries: npt.NDArray[np.int64]
     """(m,) entries of each list: all rows whose keys are at least its floor."""
     length: npt.NDArray[np.int64]
     """(m,) entries that rows outside of the list cannot beat; 0: the list is of no use, its floor was a bad guess."""
     nearest: "NearestSearch | None"
-    """Where it was asked for."""
+    """To be finished by whoever wants to know; where it was asked for."""
 
 
 def deep_list_length(num_test: int, memory_budget_bytes: int) -> int:
@@ -85,7 +88,7 @@ def deep_lists(
         shape: the block to work on at a time; all m test rows are in one block. Changes which lists are complete, and
             no order.
         progress: called with the number of rows that were read since the last call.
-        with_nearest: whether to find every train row's nearest test row too; the nearest rows are ranked then.
+        with_nearest: whether to look for every train row's nearest test row too; the nearest rows are ranked then.
     """
     workers = num_workers(ranking.device)
     collected = _Collected(entry_mW, _sampled_floors(ranking, entry_mW.shape[1], workers))
@@ -116,8 +119,7 @@ def _sampled_floors(ranking: Ranking, room: int, workers: int) -> npt.NDArray[np
     num_sampled = min(ranking.num_rows, _SAMPLE)
     places = np.arange(num_sampled) * ranking.num_rows // num_sampled
     sample = as_tensor(ranking.train[ranking.rows_at(places)], ranking.device)
-    below = num_sampled + (-ranking.length * num_sampled // ranking.num_rows)
-
+    below = num_sampled - -(-ranking.length * num_sampled // ranking.num_rows)
     signed_mD = ranking.test * np.float32(ranking.sign)
 
     def judge(span: slice) -> None:
@@ -186,29 +188,46 @@ class _Collected:
 
 
 class NearestSearch:
-    """The nearest test row of each train row, narrowed down by float32 products; blocks may be added by several
-    threads."""
+    """The nearest test row of each train row: float32 products narrow it down, the rest is left for later.
+
+    Args:
+        ranking: all n rows, the nearest first.
+    """
 
     def __init__(self, ranking: Ranking) -> None:
         self._ranking = ranking
+        self._right = unit_rows(ranking.test)
         self._margin = np.float32(2 * error_bound(ranking.test.shape[1]))
-        self._cells_of_block: list[tuple[slice, npt.NDArray[np.int64], npt.NDArray[np.int64]]] = []
+        self._found = NearestTests(np.empty(ranking.num_rows), np.empty(ranking.num_rows, dtype=np.int64))
+        self._open: list[_OpenCells] = []
 
     def add(self, keys_mB: npt.NDArray[np.float32], span: slice) -> None:
-        """Take in the keys of a block of all test rows."""
-        self._cells_of_block.append((span, *_cells_near_maximum(keys_mB, self._margin)))
+        """Take in the keys of a block of all test rows; several threads may."""
+        block = _OpenCells(span, *_cells_near_maximum(keys_mB, self._margin))
+        if len(block.rows) > _MOST_OPEN * keys_mB.shape[1]:
+            self._close(block)
+        else:
+            self._open.append(block)
 
-    def found(self) -> NearestTests:
-        """The nearest of what is left, by exact similarities: about one a train row."""
-        ranking = self._ranking
-        right = unit_rows(ranking.test)
-        nearest = NearestTests(np.empty(ranking.num_rows), np.empty(ranking.num_rows, dtype=np.int64))
-        fixed_BD = np.empty((max(span.stop - span.start for span, *_ in self._cells_of_block), right.single.shape[1]))
-        for span, tests_k, rows_k in self._cells_of_block:
-            left = unit_rows(ranking.train_rows(span), fixed_BD)
-            best = best_of_cells(rows_k, tests_k, 1.0, left, right, ranking.device)
-            nearest.similarity[span], nearest.test[span] = best.similarity, best.column
-        return nearest
+    def finish(self) -> NearestTests:
+        """Compute what is left: about one exact similarity a train row. Not while blocks are added."""
+        while self._open:
+            self._close(self._open.pop())
+        return self._found
+
+    def _close(self, block: "_OpenCells") -> None:
+        left = unit_rows(self._ranking.train_rows(block.span))
+        best = best_of_cells(block.rows, block.tests, 1.0, left, self._right, self._ranking.device)
+        self._found.similarity[block.span], self._found.test[block.span] = best.similarity, best.column
+
+
+class _OpenCells(NamedTuple):
+    """Cells of a block whose exact similarities decide, (k,)."""
+
+    span: slice
+    tests: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64]
+    """From the start of the span; each row has a cell."""
 
 
 def _cells_near_maximum(
@@ -230,4 +249,3 @@ def _cells_near_maximum(
     is_near_hF = (keys_mB.ravel().take(cell_hF) >= floor_B[row_h, None]) & (member_hF < len(keys_mB))
     hit_k, fold_k = np.nonzero(is_near_hF)
     return member_hF[hit_k, fold_k], row_h[hit_k]
-

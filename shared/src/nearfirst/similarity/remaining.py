@@ -28,13 +28,11 @@ from nearfirst.similarity.workers import in_order, num_workers
 
 _LISTS_PER_WANTED = 4
 _LEAST_LENGTH = 32
-import os
-_REFILL = float(os.environ.get('REFILL','4'))
-_LAST_ROWS = int(os.environ.get('LAST','512'))
+_LAST_ROWS = 512
 """So few rows remain at the end that all exact keys cost less than lists, full of rivals."""
-_TESTS_AT_A_TIME = 128
 _BYTES_PER_LAST_KEY = 64
-"""A float64 key, and what computes it."""
+_BYTES_PER_LAST_COMPONENT = 32
+"""Of rows: float32, float64 and, in each thread, two parts."""
 
 
 class CandidateLists:
@@ -45,7 +43,8 @@ class CandidateLists:
         test_MD: (M, D) float32 unit rows.
         farthest: rank by ascending similarity instead of descending.
         num_wanted: about how many rows will be removed in all; makes the lists shorter. None: all. Changes no result.
-        with_nearest: find every train row's nearest test row on the way, for `nearest`; not where farthest are ranked.
+        with_nearest: look for every train row's nearest test row on the way, for `nearest_tests`; not where farthest
+            are ranked.
         initial: the test rows' candidates among all train rows, if somebody has found them: saves the first filling.
         memory_budget_bytes: what lists and blocks may take beside the embeddings; gives K. Changes no result.
         progress: called now and then while lists are filled, with remaining rows read; it may raise to stop.
@@ -59,8 +58,9 @@ class CandidateLists:
     Notes:
         Identical test rows share a list. A filling reads the remaining rows once. To the last row, it gives all test
         rows new lists (`deep_lists.py`): they run dry at about the same time. To a number of rows, or where that leaves
-        a list without use, it multiplies with the test rows whose lists are short (`shortlists.screened_rows`). Memory:
-        half of the budget for lists and what fills them, and blocks.
+        a list without use, it multiplies with the test rows whose lists are short (`shortlists.screened_rows`). The
+        last rows need no lists: all their exact keys are a small matrix. Memory: half of the budget for lists and what
+        fills them, and blocks.
     """
 
     def __init__(
@@ -98,7 +98,9 @@ class CandidateLists:
         self._deep_length = deep_list_length(num_test, memory_budget_bytes)
         self._room_mW: npt.NDArray[np.int64] | None = None
         self._nearest: NearestSearch | None = None
-        self._has_room_for_last = _BYTES_PER_LAST_KEY * _LAST_ROWS * num_test <= memory_budget_bytes // 2
+        components = _BYTES_PER_LAST_COMPONENT * train_ND.shape[1] * num_workers(self._device)
+        bytes_for_last = _LAST_ROWS * (_BYTES_PER_LAST_KEY * num_test + components)
+        self._has_room_for_last = bytes_for_last <= memory_budget_bytes // 2
         self._last: _LastRows | None = None
         self._lists = PackedLists(num_test, 2 * error_bound(train_ND.shape[1]))
         if initial is not None:
@@ -118,10 +120,10 @@ class CandidateLists:
         return self._nearest is not None
 
     def nearest_tests(self) -> NearestTests:
-        """Every train row's nearest test row, removed or not; each call computes N exact similarities. Another thread
-        may call it."""
+        """Every train row's nearest test row, removed or not. The first call computes N exact similarities; it may come
+        from another thread."""
         assert self._nearest is not None, "nobody has looked for nearest test rows"
-        found = self._nearest.found()
+        found = self._nearest.finish()
         return NearestTests(found.similarity, self._distinct.first[found.test])
 
     def remove(self, rows: npt.NDArray[np.int64]) -> None:
@@ -144,15 +146,18 @@ class CandidateLists:
         return self._has_room_for_last and self._num_remaining <= min(_LAST_ROWS, len(self._train_ND) // 2)
 
     def _last_rows(self) -> "_LastRows":
+        """The remaining rows, with their exact keys for all distinct test rows."""
         rows_n = np.flatnonzero(self._remaining_N)
         train = unit_rows(self._train_ND[rows_n])
 
         def keys(span: slice) -> npt.NDArray[np.float64]:
             some = UnitRows(self._right.single[span], self._right.fixed[span])
-            return self._sign * block_similarities(some, train, self._device).cpu().numpy()
+            keys_sn: npt.NDArray[np.float64] = block_similarities(some, train, self._device).cpu().numpy()
+            return self._sign * keys_sn
 
-        found = in_order(keys, spans(len(self._test_mD), _TESTS_AT_A_TIME), num_workers(self._device))
-        return _LastRows(rows_n, np.concatenate(list(found)))
+        workers = num_workers(self._device)
+        parts = in_order(keys, spans(len(self._test_mD), -(-len(self._test_mD) // workers)), workers)
+        return _LastRows(rows_n, np.concatenate(list(parts)))
 
     def _best_in_lists(self) -> npt.NDArray[np.int64]:
         """(m,) the best remaining row of every distinct test row."""
@@ -192,17 +197,17 @@ class CandidateLists:
             for some_m, each in screened_rows(ranking, shape, reading.add):
                 self._put(tests_m[some_m], each, ranking.length)
 
-    def _put(self, tests_s: npt.NDArray[np.int64], lists: RankedRows | ScreenedRows, length: int | npt.NDArray[np.int64]) -> None:
+    def _put(
+        self, tests_s: npt.NDArray[np.int64], lists: RankedRows | ScreenedRows, length: int | npt.NDArray[np.int64]
+    ) -> None:
         """Lists as `shortlists` gives them, of which the first `length` entries can be the best row."""
         is_entry_sW = lists.keys > -np.inf
         entry_sW = packed(np.where(is_entry_sW, lists.keys, 0), lists.rows)
         length_s = np.full(len(tests_s), length)
-        self._lists.put(
-            tests_s, entry_sW, is_entry_sW.sum(axis=1), length_s, are_ranked=isinstance(lists, RankedRows)
-        )
+        self._lists.put(tests_s, entry_sW, is_entry_sW.sum(axis=1), length_s, are_ranked=isinstance(lists, RankedRows))
 
     def _fill_deep(self) -> None:
-        """Give test rows whose lists are dry, or soon will be, new long lists, where one block can hold all tests."""
+        """Give all test rows new long lists, where one block can hold all of them."""
         num_test = len(self._test_mD)
         shape = self._block_shape(num_test)
         if shape.test < num_test:
@@ -245,7 +250,9 @@ class _LastRows:
 
     def best(self) -> npt.NDArray[np.int64]:
         """(m,) rows with the highest keys; rows are ascending and the first of the highest is taken, so the lowest."""
-        return self._rows_n[self._keys_mn.argmax(axis=1)]
+        best_m: npt.NDArray[np.int64] = self._rows_n[self._keys_mn.argmax(axis=1)]
+        return best_m
 
     def remove(self, rows: npt.NDArray[np.int64]) -> None:
+        """Distinct rows of the n."""
         self._keys_mn[:, np.searchsorted(self._rows_n, rows)] = -np.inf
