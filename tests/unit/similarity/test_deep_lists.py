@@ -139,22 +139,18 @@ def test_neither_the_budget_nor_the_threads_change_a_bit(crowded, threads, budge
     with threads(num_threads):
         lists = CandidateLists(train, test, with_nearest=True, memory_budget_bytes=budget)
         assert rounds_of(lists) == expected_rounds
-        if lists.knows_nearest:
-            found, wanted = lists.nearest_tests(), expected.nearest_tests()
-            assert found.similarity.tobytes() == wanted.similarity.tobytes()
-            assert found.test.tobytes() == wanted.test.tobytes()
+        if lists.nearest is not None:
+            assert lists.nearest.similarity.tobytes() == expected.nearest.similarity.tobytes()
+            assert lists.nearest.test.tobytes() == expected.nearest.test.tobytes()
 
 
-@pytest.mark.parametrize("most_open", [0, 4])
 @pytest.mark.parametrize("num_test", [1, 15, 16, 17, 40, 100])
-def test_nearest_test_rows_are_those_of_the_aggregates(crowded, monkeypatch, num_test, most_open):
-    """Whether their cells are left for later or not: crowded rows have many."""
-    monkeypatch.setattr(module, "_MOST_OPEN", most_open)
+def test_nearest_test_rows_are_those_of_the_aggregates(crowded, num_test):
     for train, test in (crowded(num_test, num_train=700, num_test=num_test), random_rows(7, 700, num_test)):
         lists = CandidateLists(train, test, with_nearest=True)
-        assert not lists.knows_nearest
+        assert lists.nearest is None
         lists.best()
-        found = lists.nearest_tests()
+        found = lists.nearest
         expected = distance_aggregates(train, test)
         assert (-found.similarity).tolist() == expected.minimum.tolist()
         assert found.test.tolist() == expected.nearest_test.tolist()
@@ -164,7 +160,7 @@ def test_the_farthest_rows_come_without_nearest_test_rows():
     train, test = random_rows(8, num_train=100)
     lists = CandidateLists(train, test, farthest=True, with_nearest=True)
     lists.best()
-    assert not lists.knows_nearest
+    assert lists.nearest is None
 
 
 def test_lists_take_half_of_the_budget_at_most():

@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from nearfirst.similarity.workers import Aside, in_order, num_workers
+from nearfirst.similarity.workers import in_order, num_workers
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
@@ -44,41 +44,3 @@ def test_a_consumer_that_stops_leaves_nothing_running():
 
 def test_a_gpu_works_on_one_block_at_a_time():
     assert num_workers(torch.device("cuda")) == 1
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_work_aside_is_done_in_its_order_and_may_use_what_was_started_before(workers):
-    done = []
-    with Aside(workers) as aside:
-        first = aside.start(lambda: done.append("first") or 2)
-        second = aside.start(lambda: done.append("second") or 3 * first())
-        assert (second(), first(), second()) == (6, 2, 6)
-    assert done == ["first", "second"]
-
-
-def test_work_aside_has_one_torch_thread_and_the_caller_keeps_its_own(threads):
-    with threads(3):
-        with Aside(2) as aside:
-            assert aside.start(torch.get_num_threads)() == 1
-            assert torch.get_num_threads() == 3
-        assert torch.get_num_threads() == 3
-
-
-def test_failing_work_aside_raises_where_its_result_is_wanted():
-    with Aside(2) as aside:
-        failed = aside.start(lambda: 1 // 0)
-        fine = aside.start(lambda: 1)
-        assert fine() == 1
-        with pytest.raises(ZeroDivisionError):
-            failed()
-
-
-def test_leaving_work_aside_drops_what_has_not_started():
-    is_running, may_end, done = threading.Event(), threading.Event(), []
-    with Aside(2) as aside:
-        aside.start(lambda: (is_running.set(), may_end.wait(10)))
-        aside.start(lambda: done.append("late"))
-        is_running.wait(10)
-        threading.Timer(0.1, may_end.set).start()
-    assert not done
-    assert not any(thread.name.startswith("nearfirst-aside") for thread in threading.enumerate())

@@ -3,7 +3,7 @@
 One blocked pass of float32 products keeps, for every test row, all train rows whose key is at least a floor, and sorts
 them by key. The floor is a sample's guess at the K-th best key: a list is as long as it turns out, and complete down to
 its floor. That costs less than keeping exactly the K best, and lists of thousands of rows need few fillings. On the way
-the same products narrow down which test row is the nearest of each train row.
+the same products tell which test row is the nearest of each train row.
 
 Shapes: m test rows, n train rows, B of them in a block, W entries of a list, k cells.
 """
@@ -11,7 +11,6 @@ Shapes: m test rows, n train rows, B of them in a block, W entries of a list, k 
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +18,7 @@ import numpy.typing as npt
 from nearfirst.similarity.blocks import BlockShape, spans
 from nearfirst.similarity.nearest import best_of_cells
 from nearfirst.similarity.packed_lists import END, margin_of, packed
-from nearfirst.similarity.pairs import unit_rows
+from nearfirst.similarity.pairs import UnitRows, unit_rows
 from nearfirst.similarity.screening import as_tensor, error_bound, products
 from nearfirst.similarity.shortlists import Ranking
 from nearfirst.similarity.workers import in_order, num_workers
@@ -34,8 +33,6 @@ _LEAST_SHARE = 4
 """A list shorter than this part of what was wanted is of no use."""
 _SAMPLE = 512
 _TESTS_AT_A_TIME = 64
-_MOST_OPEN = 4
-"""Cells a row that a block may leave for later: they have to be kept."""
 _FOLDS = 16
 _MAX_CELLS = 2**19
 """Products in a block: collecting reads them several times, from the processor's caches."""
@@ -57,8 +54,8 @@ class DeepLists:
     """(m,) entries of each list: all rows whose keys are at least its floor."""
     length: npt.NDArray[np.int64]
     """(m,) entries that rows outside of the list cannot beat; 0: the list is of no use, its floor was a bad guess."""
-    nearest: "NearestSearch | None"
-    """To be finished by whoever wants to know; where it was asked for."""
+    nearest: NearestTests | None
+    """Where it was asked for."""
 
 
 def deep_list_length(num_test: int, memory_budget_bytes: int) -> int:
@@ -88,11 +85,11 @@ def deep_lists(
         shape: the block to work on at a time; all m test rows are in one block. Changes which lists are complete, and
             no order.
         progress: called with the number of rows that were read since the last call.
-        with_nearest: whether to look for every train row's nearest test row too; the nearest rows are ranked then.
+        with_nearest: whether to find every train row's nearest test row too; the nearest rows are ranked then.
     """
     workers = num_workers(ranking.device)
     collected = _Collected(entry_mW, _sampled_floors(ranking, entry_mW.shape[1], workers))
-    nearest = NearestSearch(ranking) if with_nearest else None
+    nearest = _NearestTests(ranking) if with_nearest else None
     test_mD = as_tensor(ranking.test * np.float32(ranking.sign), ranking.device)
 
     def read(span: slice) -> int:
@@ -100,7 +97,7 @@ def deep_lists(
         keys_mB = products(test_mD, as_tensor(train_BD, ranking.device)).numpy()
         collected.add(keys_mB, ranking, span)
         if nearest is not None:
-            nearest.add(keys_mB, span)
+            nearest.add(keys_mB, train_BD, span)
         return len(train_BD)
 
     step = max(1, min(shape.train, _MAX_CELLS // len(ranking.test)))
@@ -108,7 +105,7 @@ def deep_lists(
         progress(num_read)
     num_sure_m = collected.sort(margin_of(2 * error_bound(ranking.test.shape[1])), workers)
     num_sure_m[num_sure_m < ranking.length // _LEAST_SHARE] = 0
-    return DeepLists(collected.num_collected_m, num_sure_m, nearest)
+    return DeepLists(collected.num_collected_m, num_sure_m, nearest.found if nearest else None)
 
 
 def _sampled_floors(ranking: Ranking, room: int, workers: int) -> npt.NDArray[np.float32]:
@@ -187,47 +184,20 @@ class _Collected:
         return num_sure_m
 
 
-class NearestSearch:
-    """The nearest test row of each train row: float32 products narrow it down, the rest is left for later.
-
-    Args:
-        ranking: all n rows, the nearest first.
-    """
+class _NearestTests:
+    """The nearest test row of each train row, block by block; blocks write to places of their own."""
 
     def __init__(self, ranking: Ranking) -> None:
-        self._ranking = ranking
-        self._right = unit_rows(ranking.test)
+        self._right: UnitRows = unit_rows(ranking.test)
+        self._device = ranking.device
         self._margin = np.float32(2 * error_bound(ranking.test.shape[1]))
-        self._found = NearestTests(np.empty(ranking.num_rows), np.empty(ranking.num_rows, dtype=np.int64))
-        self._open: list[_OpenCells] = []
+        self.found = NearestTests(np.empty(ranking.num_rows), np.empty(ranking.num_rows, dtype=np.int64))
 
-    def add(self, keys_mB: npt.NDArray[np.float32], span: slice) -> None:
-        """Take in the keys of a block of all test rows; several threads may."""
-        block = _OpenCells(span, *_cells_near_maximum(keys_mB, self._margin))
-        if len(block.rows) > _MOST_OPEN * keys_mB.shape[1]:
-            self._close(block)
-        else:
-            self._open.append(block)
-
-    def finish(self) -> NearestTests:
-        """Compute what is left: about one exact similarity a train row. Not while blocks are added."""
-        while self._open:
-            self._close(self._open.pop())
-        return self._found
-
-    def _close(self, block: "_OpenCells") -> None:
-        left = unit_rows(self._ranking.train_rows(block.span))
-        best = best_of_cells(block.rows, block.tests, 1.0, left, self._right, self._ranking.device)
-        self._found.similarity[block.span], self._found.test[block.span] = best.similarity, best.column
-
-
-class _OpenCells(NamedTuple):
-    """Cells of a block whose exact similarities decide, (k,)."""
-
-    span: slice
-    tests: npt.NDArray[np.int64]
-    rows: npt.NDArray[np.int64]
-    """From the start of the span; each row has a cell."""
+    def add(self, keys_mB: npt.NDArray[np.float32], train_BD: npt.NDArray[np.float32], span: slice) -> None:
+        """Take in the keys of a block of all test rows."""
+        tests_k, rows_k = _cells_near_maximum(keys_mB, self._margin)
+        best = best_of_cells(rows_k, tests_k, 1.0, unit_rows(train_BD), self._right, self._device)
+        self.found.similarity[span], self.found.test[span] = best.similarity, best.column
 
 
 def _cells_near_maximum(

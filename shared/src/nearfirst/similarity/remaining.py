@@ -17,7 +17,7 @@ import torch
 from nearfirst.contracts.progress import ProgressCallback, ignore_progress
 from nearfirst.similarity.blocks import DEFAULT_MEMORY_BUDGET_BYTES, BlockShape, block_shape, spans
 from nearfirst.similarity.candidates import CandidateBlock, RowsRead, default_list_length
-from nearfirst.similarity.deep_lists import NearestSearch, NearestTests, deep_list_length, deep_lists, deep_lists_room
+from nearfirst.similarity.deep_lists import NearestTests, deep_list_length, deep_lists, deep_lists_room
 from nearfirst.similarity.embeddings import check_same_dimensions, distinct_rows
 from nearfirst.similarity.exact import check_dimensions
 from nearfirst.similarity.packed_lists import PackedLists, Rivals, packed
@@ -43,8 +43,7 @@ class CandidateLists:
         test_MD: (M, D) float32 unit rows.
         farthest: rank by ascending similarity instead of descending.
         num_wanted: about how many rows will be removed in all; makes the lists shorter. None: all. Changes no result.
-        with_nearest: look for every train row's nearest test row on the way, for `nearest_tests`; not where farthest
-            are ranked.
+        with_nearest: find every train row's nearest test row on the way, for `nearest`; not where farthest are ranked.
         initial: the test rows' candidates among all train rows, if somebody has found them: saves the first filling.
         memory_budget_bytes: what lists and blocks may take beside the embeddings; gives K. Changes no result.
         progress: called now and then while lists are filled, with remaining rows read; it may raise to stop.
@@ -97,7 +96,8 @@ class CandidateLists:
         self._is_deep = num_wanted is None and self._device.type == "cpu"
         self._deep_length = deep_list_length(num_test, memory_budget_bytes)
         self._room_mW: npt.NDArray[np.int64] | None = None
-        self._nearest: NearestSearch | None = None
+        self.nearest: NearestTests | None = None
+        """Every train row's nearest test row, once somebody has asked for `best`; None where that took another way."""
         components = _BYTES_PER_LAST_COMPONENT * train_ND.shape[1] * num_workers(self._device)
         bytes_for_last = _LAST_ROWS * (_BYTES_PER_LAST_KEY * num_test + components)
         self._has_room_for_last = bytes_for_last <= memory_budget_bytes // 2
@@ -112,19 +112,6 @@ class CandidateLists:
     def num_remaining(self) -> int:
         """Train rows that were not removed."""
         return self._num_remaining
-
-    @property
-    def knows_nearest(self) -> bool:
-        """Whether there is `nearest_tests`: not before somebody has asked for `best`, and not where that took another
-        way."""
-        return self._nearest is not None
-
-    def nearest_tests(self) -> NearestTests:
-        """Every train row's nearest test row, removed or not. The first call computes N exact similarities; it may come
-        from another thread."""
-        assert self._nearest is not None, "nobody has looked for nearest test rows"
-        found = self._nearest.finish()
-        return NearestTests(found.similarity, self._distinct.first[found.test])
 
     def remove(self, rows: npt.NDArray[np.int64]) -> None:
         """Take distinct rows, all of them remaining, out of the pool."""
@@ -222,7 +209,9 @@ class CandidateLists:
         with full_precision():
             found = deep_lists(ranking, self._room_mW, shape, reading.add, with_nearest=with_nearest)
         self._lists.put(tests_m, self._room_mW, found.num_entries, found.length)
-        self._nearest = found.nearest or self._nearest
+        if found.nearest is not None:
+            first_m = self._distinct.first
+            self.nearest = NearestTests(found.nearest.similarity, first_m[found.nearest.test])
 
     def _ranking(self, tests_m: npt.NDArray[np.int64], length: int) -> Ranking:
         """The remaining rows, to be ranked for some test rows."""

@@ -7,7 +7,7 @@ other more than they work, above all when other programs want the cores too; blo
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import torch
 
@@ -49,39 +49,3 @@ def in_order(work: Callable[[Item], Result], items: Iterable[Item], workers: int
                 future.cancel()
             # The last call decides for threads that start later; those of the pool keep their 1.
             torch.set_num_threads(num_threads)
-
-
-class Aside:
-    """One thread beside the caller's, for work whose results are wanted later; it starts things in their order.
-
-    A context manager: leaving it waits for what is in progress and drops the rest.
-
-    Args:
-        workers: 1: everything is done in the calling thread, at once.
-    """
-
-    def __init__(self, workers: int) -> None:
-        self._num_threads = torch.get_num_threads()
-        self._pool = None
-        if workers > 1:
-            self._pool = ThreadPoolExecutor(1, "nearfirst-aside", torch.set_num_threads, (1,))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(self._num_threads)
-
-    def start(self, work: Callable[[], Result]) -> Callable[[], Result]:
-        """Do it when what was started before is done.
-
-        Returns:
-            What waits for the result, or raises what `work` raised; may be called more than once, also by work that is
-            started later.
-        """
-        if self._pool is not None:
-            return self._pool.submit(work).result
-        result = work()
-        return lambda: result

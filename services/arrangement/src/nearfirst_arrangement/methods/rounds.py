@@ -3,9 +3,8 @@
 Shapes: N train rows, n of them chosen, r of them in one round, M test rows.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -18,12 +17,11 @@ from nearfirst.similarity.deep_lists import NearestTests
 from nearfirst.similarity.embeddings import distinct_rows
 from nearfirst.similarity.pairs import similarities_with, unit_rows
 from nearfirst.similarity.remaining import CandidateLists
-from nearfirst.similarity.workers import Aside, num_workers
 from nearfirst.similarity.workers import in_order as side_by_side
+from nearfirst.similarity.workers import num_workers
 from nearfirst_arrangement.methods.arranged import Pool, nearest_similarity
 
 _PAIRS_OF_A_PART = 4096
-_ROUNDS_OF_A_PART = 16
 
 
 class Round(NamedTuple):
@@ -67,15 +65,14 @@ class ChosenRows:
         """Those that are not in `others`."""
         return self.take(np.flatnonzero(~np.isin(self.rows, others.rows)))
 
-    def followed_by(self, *others: "ChosenRows") -> "ChosenRows":
+    def followed_by(self, others: "ChosenRows") -> "ChosenRows":
         """These, then `others`."""
-        parts = (self, *others)
         return ChosenRows(
-            np.concatenate([part.rows for part in parts]),
-            np.concatenate([part.round for part in parts]),
-            np.concatenate([part.similarity for part in parts]),
-            np.concatenate([part.nearest_test for part in parts]),
-            np.concatenate([part.nearest_similarity for part in parts]),
+            np.concatenate([self.rows, others.rows]),
+            np.concatenate([self.round, others.round]),
+            np.concatenate([self.similarity, others.similarity]),
+            np.concatenate([self.nearest_test, others.nearest_test]),
+            np.concatenate([self.nearest_similarity, others.nearest_similarity]),
         )
 
     @property
@@ -127,13 +124,9 @@ class Rounds:
             yield Round(rows_r, taken_M)
 
     @property
-    def knows_nearest(self) -> bool:
-        """Whether there is `nearest_tests`, once there was a round."""
-        return self._lists.knows_nearest
-
-    def nearest_tests(self) -> NearestTests:
-        """Every train row's nearest test row. Takes its time; another thread may call it."""
-        return self._lists.nearest_tests()
+    def nearest(self) -> NearestTests | None:
+        """Every train row's nearest test row, where the first round found it on the way."""
+        return self._lists.nearest
 
     def _report(self, done: int, total: int | None, unit: str) -> None:
         if self._num_chosen == 0:
@@ -158,33 +151,10 @@ def whole_rounds(pool: Pool, num_rows: int, *, farthest: bool = False, taken: Ch
 
 
 def whole_pool(pool: Pool, fidelity: Fidelity) -> ChosenRows:
-    """All rows, in the order of the nearest rounds; as `in_order` of all of them.
-
-    Rounds follow each other in one thread. What else is to be known of their rows is computed aside.
-    """
-    rounds = Rounds(pool, with_nearest=pool.precomputed.aggregates is None)
-    each_round = iter(rounds)
-    first = next(each_round)
-    if not rounds.knows_nearest:
-        return in_order(pool, [first, *each_round], fidelity)
-    with Aside(num_workers(torch.device("cpu"))) as aside:
-        nearest = aside.start(rounds.nearest_tests)
-
-        def ordered(found: list[Round], first_round: int) -> ChosenRows:
-            return in_order(pool, found, fidelity, first_round=first_round, nearest=nearest())
-
-        parts: list[Callable[[], ChosenRows]] = []
-        found = [first]
-        num_before = 0
-        for each in each_round:
-            if len(found) == _ROUNDS_OF_A_PART:
-                parts.append(aside.start(partial(ordered, found, num_before)))
-                num_before += len(found)
-                found = []
-            found.append(each)
-        parts.append(aside.start(partial(ordered, found, num_before)))
-        first_part, *others = (part() for part in parts)
-        return first_part.followed_by(*others)
+    """All rows, in the order of the nearest rounds; as `in_order` of all of them."""
+    each_round = Rounds(pool, with_nearest=pool.precomputed.aggregates is None)
+    found = list(each_round)
+    return in_order(pool, found, fidelity, nearest=each_round.nearest)
 
 
 def in_order(
