@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nearfirst.similarity import candidates
+from nearfirst.similarity import candidates, remaining
 from nearfirst.similarity.candidates import candidate_block
 from nearfirst.similarity.embeddings import normalise
 from nearfirst.similarity.exact import exact_similarities, split_rows
@@ -41,13 +41,15 @@ def literal_rounds(similarity_NM, *, farthest):
     farthest=st.booleans(),
     budget=st.sampled_from([1, 300, 1_000, 4_000, 2**30]),
     longest=st.sampled_from([1, 2, 5, 1024]),
+    last=st.sampled_from([0, 3, 512]),
 )
-def test_every_test_row_gets_its_best_remaining_row_whatever_the_budget(train, test, farthest, budget, longest):
+def test_every_test_row_gets_its_best_remaining_row_whatever_the_budget(train, test, farthest, budget, longest, last):
     train_rows = normalise(np.array(train, dtype=np.float32))
     test_rows = normalise(np.array(test, dtype=np.float32))
     similarity = np.round(train_rows.astype(np.float64) @ test_rows.astype(np.float64).T, 10)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(candidates, "_MAX_LIST_LENGTH", longest)
+        patch.setattr(remaining, "_LAST_ROWS", last)
         lists = CandidateLists(train_rows, test_rows, farthest=farthest, memory_budget_bytes=budget)
         assert list(rounds_of(lists)) == list(literal_rounds(similarity, farthest=farthest))
 

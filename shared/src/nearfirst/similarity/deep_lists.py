@@ -5,8 +5,6 @@ them by key. The floor is a sample's guess at the K-th best key: a list is as lo
 its floor. That costs less than keeping exactly the K best, and lists of thousands of rows need few fillings. On the way
 the same products tell which test row is the nearest of each train row.
 
-A key and a place among the rows are packed into an int64 that sorts by descending key.
-
 Shapes: m test rows, n train rows, B of them in a block, W entries of a list, k cells.
 """
 
@@ -19,24 +17,25 @@ import numpy.typing as npt
 
 from nearfirst.similarity.blocks import BlockShape, spans
 from nearfirst.similarity.nearest import best_of_cells
+from nearfirst.similarity.packed_lists import END, margin_of, packed
 from nearfirst.similarity.pairs import UnitRows, unit_rows
 from nearfirst.similarity.screening import as_tensor, error_bound, products
-from nearfirst.similarity.shortlists import Ranking, ScreenedRows
+from nearfirst.similarity.shortlists import Ranking
 from nearfirst.similarity.workers import in_order, num_workers
 
 _MAX_LENGTH = 3072
-"""Longer lists cost more to sort than they save in fillings, on real data with 1,000 test rows."""
+"""Longer lists cost more to collect than they save in fillings, on real data with 1,000 test rows."""
 _ROOM = 2
 """Room of a list over its wanted length: samples err."""
-_BYTES_PER_WANTED = 28 * _ROOM
-"""A packed entry, its row and key, and the exact key that the reader of the lists keeps beside it."""
+_BYTES_PER_WANTED = 8 * _ROOM
+"""A packed entry."""
 _LEAST_SHARE = 4
 """A list shorter than this part of what was wanted is of no use."""
 _SAMPLE = 512
-_TESTS_AT_A_TIME = 32
+_TESTS_AT_A_TIME = 64
 _FOLDS = 16
-_EMPTY = np.iinfo(np.int64).max
-_PLACE_BITS = 32
+_MAX_CELLS = 2**19
+"""Products in a block: collecting reads them several times, from the processor's caches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +48,10 @@ class NearestTests:
 
 @dataclass(frozen=True, slots=True)
 class DeepLists:
-    """Lists of all m test rows."""
+    """What `deep_lists` has written, and found on the way."""
 
-    lists: ScreenedRows
-    """(m, W): all rows whose keys are at least a list's floor."""
+    num_entries: npt.NDArray[np.int64]
+    """(m,) entries of each list: all rows whose keys are at least its floor."""
     length: npt.NDArray[np.int64]
     """(m,) entries that rows outside of the list cannot beat; 0: the list is of no use, its floor was a bad guess."""
     nearest: NearestTests | None
@@ -64,115 +63,125 @@ def deep_list_length(num_test: int, memory_budget_bytes: int) -> int:
     return max(1, min(_MAX_LENGTH, memory_budget_bytes // 2 // (_BYTES_PER_WANTED * num_test)))
 
 
+def deep_lists_room(num_test: int, num_train: int, length: int) -> npt.NDArray[np.int64]:
+    """Where `deep_lists` can write lists of about `length` of `num_train` rows."""
+    return np.empty((num_test, min(num_train, _ROOM * length)), dtype=np.int64)
+
+
 def deep_lists(
-    ranking: Ranking, shape: BlockShape, progress: Callable[[int], None], *, with_nearest: bool = False
+    ranking: Ranking,
+    entry_mW: npt.NDArray[np.int64],
+    shape: BlockShape,
+    progress: Callable[[int], None],
+    *,
+    with_nearest: bool = False,
 ) -> DeepLists:
     """About the K best rows of each test row, all n of them where n is little more.
 
     Args:
         ranking: what to rank, on the processor; `length` is K, a wish.
+        entry_mW: where to write the lists: `packed`, best first; what is behind them means nothing. W is what
+            `deep_lists_room` says of K.
         shape: the block to work on at a time; all m test rows are in one block. Changes which lists are complete, and
             no order.
         progress: called with the number of rows that were read since the last call.
         with_nearest: whether to find every train row's nearest test row too; the nearest rows are ranked then.
     """
-    room = min(ranking.num_rows, _ROOM * ranking.length)
-    packed = _PackedLists(room, _sampled_floors(ranking, room))
+    workers = num_workers(ranking.device)
+    collected = _Collected(entry_mW, _sampled_floors(ranking, entry_mW.shape[1], workers))
     nearest = _NearestTests(ranking) if with_nearest else None
-    test_mD = as_tensor(ranking.test, ranking.device) * ranking.sign
+    test_mD = as_tensor(ranking.test * np.float32(ranking.sign), ranking.device)
 
     def read(span: slice) -> int:
         train_BD = ranking.train_rows(span)
         keys_mB = products(test_mD, as_tensor(train_BD, ranking.device)).numpy()
-        packed.add(keys_mB, span.start)
+        collected.add(keys_mB, ranking, span)
         if nearest is not None:
             nearest.add(keys_mB, train_BD, span)
         return len(train_BD)
 
-    workers = num_workers(ranking.device)
-    for num_read in in_order(read, spans(ranking.num_rows, shape.train), workers):
+    step = max(1, min(shape.train, _MAX_CELLS // len(ranking.test)))
+    for num_read in in_order(read, spans(ranking.num_rows, step), workers):
         progress(num_read)
-    found = packed.by_key(ranking, workers)
-    bound = error_bound(ranking.test.shape[1])
-    num_sure_m = packed.num_sure(found.keys, bound, ranking.length // _LEAST_SHARE)
-    return DeepLists(found, num_sure_m, nearest.found if nearest else None)
+    num_sure_m = collected.sort(margin_of(2 * error_bound(ranking.test.shape[1])), workers)
+    num_sure_m[num_sure_m < ranking.length // _LEAST_SHARE] = 0
+    return DeepLists(collected.num_collected_m, num_sure_m, nearest.found if nearest else None)
 
 
-def _sampled_floors(ranking: Ranking, room: int) -> npt.NDArray[np.float32]:
+def _sampled_floors(ranking: Ranking, room: int, workers: int) -> npt.NDArray[np.float32]:
     """(m,) keys that about K rows reach, judged by a part of the rows; -inf where lists have room for all."""
-    if room == ranking.num_rows:
-        return np.full(len(ranking.test), -np.inf, dtype=np.float32)
+    floor_m = np.full(len(ranking.test), -np.inf, dtype=np.float32)
+    if room >= ranking.num_rows:
+        return floor_m
     num_sampled = min(ranking.num_rows, _SAMPLE)
     places = np.arange(num_sampled) * ranking.num_rows // num_sampled
     sample = as_tensor(ranking.train[ranking.rows_at(places)], ranking.device)
-    keys_mB = products(as_tensor(ranking.test, ranking.device) * ranking.sign, sample).numpy()
-    rank = -(-ranking.length * num_sampled // ranking.num_rows)
-    floors: npt.NDArray[np.float32] = np.partition(keys_mB, num_sampled - rank, axis=1)[:, num_sampled - rank]
-    return floors
+    below = num_sampled - -(-ranking.length * num_sampled // ranking.num_rows)
+    signed_mD = ranking.test * np.float32(ranking.sign)
+
+    def judge(span: slice) -> None:
+        keys_sP = products(as_tensor(signed_mD[span], ranking.device), sample).numpy()
+        floor_m[span] = np.partition(keys_sP, below, axis=1)[:, below]
+
+    for _ in in_order(judge, spans(len(floor_m), _TESTS_AT_A_TIME), workers):
+        pass
+    return floor_m
 
 
-class _PackedLists:
+class _Collected:
     """What was collected for each test row, in no order; blocks may be added by several threads."""
 
-    def __init__(self, room: int, floor_m: npt.NDArray[np.float32]) -> None:
+    def __init__(self, entry_mW: npt.NDArray[np.int64], floor_m: npt.NDArray[np.float32]) -> None:
         self._floor_m = floor_m
-        self._packed_mW = np.empty((len(floor_m), room), dtype=np.int64)
-        self._num_collected_m = np.zeros(len(floor_m), dtype=np.int64)
+        self._entry_mW = entry_mW
+        self.num_collected_m = np.zeros(len(floor_m), dtype=np.int64)
         self._lock = threading.Lock()
 
-    def add(self, keys_mB: npt.NDArray[np.float32], first_place: int) -> None:
-        """Take in the keys of consecutive places; what a list has no room for is only counted."""
+    def add(self, keys_mB: npt.NDArray[np.float32], ranking: Ranking, span: slice) -> None:
+        """Take in the keys of some places among the rows; what a list has no room for is only counted."""
         num_tests, num_rows = keys_mB.shape
         cell_k = np.flatnonzero(keys_mB >= self._floor_m[:, None])
-        packed_k = _packed(keys_mB.ravel()[cell_k])
         end_m = np.searchsorted(cell_k, np.arange(1, num_tests + 1) * num_rows)
         added_m = np.diff(end_m, prepend=0)
         with self._lock:
-            before_m = self._num_collected_m.copy()
-            self._num_collected_m += added_m
-        room = self._packed_mW.shape[1]
+            before_m = self.num_collected_m.copy()
+            self.num_collected_m += added_m
+        key_k = keys_mB.ravel().take(cell_k)
+        room = self._entry_mW.shape[1]
         each_m = np.arange(num_tests)
-        packed_k += cell_k
-        packed_k -= np.repeat(each_m * num_rows - first_place, added_m)
         target_k = np.arange(len(cell_k))
         target_k += np.repeat(each_m * room + before_m - (end_m - added_m), added_m)
+        cell_k -= np.repeat(each_m * num_rows - span.start, added_m)
+        entry_k = packed(key_k, ranking.rows_at(cell_k))
         over_m = before_m + added_m > room
         if over_m.any():
             fits_k = np.repeat(~over_m, added_m)
-            target_k, packed_k = target_k[fits_k], packed_k[fits_k]
-        self._packed_mW.ravel()[target_k] = packed_k
+            target_k, entry_k = target_k[fits_k], entry_k[fits_k]
+        self._entry_mW.ravel()[target_k] = entry_k
 
-    def by_key(self, ranking: Ranking, workers: int) -> ScreenedRows:
-        """The lists by descending key; those that had too little room are empty."""
-        num_m = np.where(self._num_collected_m > self._packed_mW.shape[1], 0, self._num_collected_m)
-        width = max(1, int(num_m.max()))
-        rows_mW = np.empty((len(num_m), width), dtype=np.int64)
-        key_mW = np.empty((len(num_m), width), dtype=np.float32)
+    def sort(self, margin: int, workers: int) -> npt.NDArray[np.int64]:
+        """Put the lists in the order of descending keys, and empty those that had too little room.
+
+        Returns:
+            (m,) entries above a list's floor by more than the margin: no row outside of the list is as good.
+        """
+        num_m = self.num_collected_m
+        num_m[num_m > self._entry_mW.shape[1]] = 0
+        has_all_m = np.isneginf(self._floor_m)
+        sure_m = packed(np.where(has_all_m, np.float32(0), self._floor_m), np.zeros_like(num_m)) - margin
+        sure_m[has_all_m] = END
+        num_sure_m = np.empty_like(num_m)
 
         def finish(span: slice) -> None:
-            packed_sW = self._packed_mW[span, :width]
-            missing_sW = np.arange(width) >= num_m[span, None]
-            packed_sW[missing_sW] = _EMPTY
-            packed_sW.sort(axis=1)
-            rows_sW, key_sW = rows_mW[span], key_mW[span]
-            np.bitwise_and(packed_sW, (1 << _PLACE_BITS) - 1, out=rows_sW)
-            rows_sW[missing_sW] = 0
-            rows_sW[...] = ranking.rows_at(rows_sW)
-            key_sW[...] = _unpacked(packed_sW)
-            key_sW[missing_sW] = -np.inf
+            width = num_m[span].max(initial=0)
+            entry_sW = self._entry_mW[span, :width]
+            entry_sW[np.arange(width) >= num_m[span, None]] = END
+            entry_sW.sort(axis=1)
+            num_sure_m[span] = np.count_nonzero(entry_sW < sure_m[span, None], axis=1)
 
         for _ in in_order(finish, spans(len(num_m), _TESTS_AT_A_TIME), workers):
             pass
-        return ScreenedRows(rows_mW, key_mW)
-
-    def num_sure(self, key_mW: npt.NDArray[np.float32], bound: float, least: int) -> npt.NDArray[np.int64]:
-        """(m,) entries above the floor by more than twice the bound: no row outside the list is as good.
-
-        0 where they are fewer than `least`: somebody who keeps exactly the best K is quicker on such rows.
-        """
-        sure_m: npt.NDArray[np.int64] = (key_mW > (self._floor_m + np.float32(2 * bound))[:, None]).sum(axis=1)
-        sure_m[sure_m < least] = 0
-        return sure_m
+        return num_sure_m
 
 
 class _NearestTests:
@@ -210,21 +219,3 @@ def _cells_near_maximum(
     is_near_hF = (keys_mB.ravel().take(cell_hF) >= floor_B[row_h, None]) & (member_hF < len(keys_mB))
     hit_k, fold_k = np.nonzero(is_near_hF)
     return member_hF[hit_k, fold_k], row_h[hit_k]
-
-
-def _packed(key_k: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-    """Integers that sort by descending key, with the low 32 bits free.
-
-    The bits of a float32, taken as an integer, are in its order where the sign bit is clear; where it is set, the
-    others have to be flipped.
-    """
-    bits_k = key_k.view(np.int32)
-    bits_k ^= (bits_k >> 31) & 0x7FFFFFFF
-    return (~bits_k).astype(np.int64) << _PLACE_BITS
-
-
-def _unpacked(packed: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """The keys of `_packed`."""
-    bits = ~(packed >> _PLACE_BITS).astype(np.int32)
-    bits ^= (bits >> 31) & 0x7FFFFFFF
-    return bits.view(np.float32)

@@ -15,20 +15,24 @@ import numpy.typing as npt
 import torch
 
 from nearfirst.contracts.progress import ProgressCallback, ignore_progress
-from nearfirst.similarity.blocks import DEFAULT_MEMORY_BUDGET_BYTES, BlockShape, block_shape
+from nearfirst.similarity.blocks import DEFAULT_MEMORY_BUDGET_BYTES, BlockShape, block_shape, spans
 from nearfirst.similarity.candidates import CandidateBlock, RowsRead, default_list_length
-from nearfirst.similarity.deep_lists import NearestTests, deep_list_length, deep_lists
+from nearfirst.similarity.deep_lists import NearestTests, deep_list_length, deep_lists, deep_lists_room
 from nearfirst.similarity.embeddings import check_same_dimensions, distinct_rows
 from nearfirst.similarity.exact import check_dimensions
-from nearfirst.similarity.pairs import similarities_with, unit_rows
+from nearfirst.similarity.packed_lists import PackedLists, Rivals, packed
+from nearfirst.similarity.pairs import UnitRows, block_similarities, similarities_with, unit_rows
 from nearfirst.similarity.screening import default_device, error_bound, full_precision
 from nearfirst.similarity.shortlists import RankedRows, Ranking, ScreenedRows, screened_rows
-from nearfirst.similarity.workers import num_workers
+from nearfirst.similarity.workers import in_order, num_workers
 
-_FIRST_LOOK = 16
-"""Entries of a list that are looked at together; twice as many each time they are not enough."""
 _LISTS_PER_WANTED = 4
 _LEAST_LENGTH = 32
+_LAST_ROWS = 512
+"""So few rows remain at the end that all exact keys cost less than lists, full of rivals."""
+_BYTES_PER_LAST_KEY = 64
+_BYTES_PER_LAST_COMPONENT = 32
+"""Of rows: float32, float64 and, in each thread, two parts."""
 
 
 class CandidateLists:
@@ -53,8 +57,9 @@ class CandidateLists:
     Notes:
         Identical test rows share a list. A filling reads the remaining rows once. To the last row, it gives all test
         rows new lists (`deep_lists.py`): they run dry at about the same time. To a number of rows, or where that leaves
-        a list without use, it multiplies with the test rows whose lists are short (`shortlists.screened_rows`). Memory:
-        half of the budget for lists and what fills them, and blocks.
+        a list without use, it multiplies with the test rows whose lists are short (`shortlists.screened_rows`). The
+        last rows need no lists: all their exact keys are a small matrix. Memory: half of the budget for lists and what
+        fills them, and blocks.
     """
 
     def __init__(
@@ -90,13 +95,18 @@ class CandidateLists:
             self._max_length = min(self._max_length, enough)
         self._is_deep = num_wanted is None and self._device.type == "cpu"
         self._deep_length = deep_list_length(num_test, memory_budget_bytes)
+        self._room_mW: npt.NDArray[np.int64] | None = None
         self.nearest: NearestTests | None = None
         """Every train row's nearest test row, once somebody has asked for `best`; None where that took another way."""
-        self._lists = _Lists(num_test, 2 * error_bound(train_ND.shape[1]))
+        components = _BYTES_PER_LAST_COMPONENT * train_ND.shape[1] * num_workers(self._device)
+        bytes_for_last = _LAST_ROWS * (_BYTES_PER_LAST_KEY * num_test + components)
+        self._has_room_for_last = bytes_for_last <= memory_budget_bytes // 2
+        self._last: _LastRows | None = None
+        self._lists = PackedLists(num_test, 2 * error_bound(train_ND.shape[1]))
         if initial is not None:
             chosen = self._distinct.first
             ranked = RankedRows(initial.rows_MK[chosen], initial.keys_MK[chosen])
-            self._lists.put(np.arange(num_test), ranked, initial.length_M[chosen])
+            self._put(np.arange(num_test), ranked, initial.length_M[chosen])
 
     @property
     def num_remaining(self) -> int:
@@ -107,33 +117,56 @@ class CandidateLists:
         """Take distinct rows, all of them remaining, out of the pool."""
         self._remaining_N[rows] = False
         self._num_remaining -= len(rows)
+        if self._last is not None:
+            self._last.remove(rows)
 
     def best(self) -> npt.NDArray[np.int64]:
         """(M,) the best remaining train row of every test row; the pool must not be empty."""
         assert self._num_remaining > 0, "no rows remain"
-        self._lists.skip_removed(self._remaining_N)
-        num_left_m = self._lists.num_left()
-        if not num_left_m.all():
-            self._fill()
-        best_m = self._lists.first_rows()
-        tests_k, places_k = self._lists.rivals(self._remaining_N)
-        if len(tests_k):
-            rows_k, key_k = self._exact_keys(tests_k, places_k)
-            by_test_k = np.lexsort((rows_k, -key_k, tests_k))
-            tests_r, first_r = np.unique(tests_k[by_test_k], return_index=True)
-            best_m[tests_r] = rows_k[by_test_k][first_r]
+        if self._last is None and self._are_last():
+            self._last = self._last_rows()
+        best_m = self._best_in_lists() if self._last is None else self._last.best()
         return best_m[self._distinct.number]
 
-    def _exact_keys(
-        self, tests_k: npt.NDArray[np.int64], places_k: npt.NDArray[np.int64]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-        """Rows and exact keys of entries, computed for those that no earlier call asked for."""
-        lists = self._lists
-        rows_k, key_k = lists.rows_mW[tests_k, places_k], lists.exact_mW[tests_k, places_k]
+    def _are_last(self) -> bool:
+        """Whether what remains is few rows, of many."""
+        return self._has_room_for_last and self._num_remaining <= min(_LAST_ROWS, len(self._train_ND) // 2)
+
+    def _last_rows(self) -> "_LastRows":
+        """The remaining rows, with their exact keys for all distinct test rows."""
+        rows_n = np.flatnonzero(self._remaining_N)
+        train = unit_rows(self._train_ND[rows_n])
+
+        def keys(span: slice) -> npt.NDArray[np.float64]:
+            some = UnitRows(self._right.single[span], self._right.fixed[span])
+            keys_sn: npt.NDArray[np.float64] = block_similarities(some, train, self._device).cpu().numpy()
+            return self._sign * keys_sn
+
+        workers = num_workers(self._device)
+        parts = in_order(keys, spans(len(self._test_mD), -(-len(self._test_mD) // workers)), workers)
+        return _LastRows(rows_n, np.concatenate(list(parts)))
+
+    def _best_in_lists(self) -> npt.NDArray[np.int64]:
+        """(m,) the best remaining row of every distinct test row."""
+        self._lists.skip_removed(self._remaining_N)
+        if not self._lists.num_left().all():
+            self._fill()
+        best_m = self._lists.first_rows()
+        rivals = self._lists.rivals(self._remaining_N)
+        if len(rivals.first):
+            best_m[rivals.test[rivals.first]] = self._best_of(rivals)
+        return best_m
+
+    def _best_of(self, rivals: Rivals) -> npt.NDArray[np.int64]:
+        """(r,) each list's row with the highest exact key, the lowest on a tie; keys are computed once."""
+        rows_k, key_k = rivals.row, rivals.key
         new = np.flatnonzero(np.isnan(key_k))
-        key_k[new] = self._sign * similarities_with(self._right, tests_k[new], self._train_ND, rows_k[new])
-        lists.exact_mW[tests_k[new], places_k[new]] = key_k[new]
-        return rows_k, key_k
+        key_k[new] = self._sign * similarities_with(self._right, rivals.test[new], self._train_ND, rows_k[new])
+        self._lists.keep_exact(rivals)
+        highest_r = np.maximum.reduceat(key_k, rivals.first)
+        num_r = np.diff(rivals.first, append=len(key_k))
+        is_lower_k = key_k < np.repeat(highest_r, num_r)
+        return np.minimum.reduceat(np.where(is_lower_k, len(self._train_ND), rows_k), rivals.first)
 
     def _fill(self) -> None:
         """Give test rows whose lists are dry new ones, from the rows that remain."""
@@ -149,8 +182,16 @@ class CandidateLists:
         reading = RowsRead(self._num_remaining * -(-len(tests_m) // shape.test), self._progress)
         with full_precision():
             for some_m, each in screened_rows(ranking, shape, reading.add):
-                length_m = np.full(len(some_m), ranking.length)
-                self._lists.put(tests_m[some_m], each, length_m)
+                self._put(tests_m[some_m], each, ranking.length)
+
+    def _put(
+        self, tests_s: npt.NDArray[np.int64], lists: RankedRows | ScreenedRows, length: int | npt.NDArray[np.int64]
+    ) -> None:
+        """Lists as `shortlists` gives them, of which the first `length` entries can be the best row."""
+        is_entry_sW = lists.keys > -np.inf
+        entry_sW = packed(np.where(is_entry_sW, lists.keys, 0), lists.rows)
+        length_s = np.full(len(tests_s), length)
+        self._lists.put(tests_s, entry_sW, is_entry_sW.sum(axis=1), length_s, are_ranked=isinstance(lists, RankedRows))
 
     def _fill_deep(self) -> None:
         """Give all test rows new long lists, where one block can hold all of them."""
@@ -159,12 +200,15 @@ class CandidateLists:
         if shape.test < num_test:
             self._is_deep = False
             return
-        is_first = self._with_nearest and self._num_remaining == len(self._train_ND)
-        ranking = self._ranking(np.arange(num_test), self._deep_length)
+        tests_m = np.arange(num_test)
+        ranking = self._ranking(tests_m, self._deep_length)
+        if self._room_mW is None:
+            self._room_mW = deep_lists_room(num_test, self._num_remaining, self._deep_length)
+        with_nearest = self._with_nearest and self._num_remaining == len(self._train_ND)
         reading = RowsRead(self._num_remaining, self._progress)
         with full_precision():
-            found = deep_lists(ranking, shape, reading.add, with_nearest=is_first)
-        self._lists.replace(found.lists, found.length)
+            found = deep_lists(ranking, self._room_mW, shape, reading.add, with_nearest=with_nearest)
+        self._lists.put(tests_m, self._room_mW, found.num_entries, found.length)
         if found.nearest is not None:
             first_m = self._distinct.first
             self.nearest = NearestTests(found.nearest.similarity, first_m[found.nearest.test])
@@ -186,107 +230,18 @@ class CandidateLists:
         return block_shape(self._num_remaining, num_test, self._train_ND.shape[1], self._block_budget_bytes)
 
 
-class _Lists:
-    """A list for each of m test rows: screened (in the order of float32 keys) or ranked (in exact order).
+class _LastRows:
+    """The exact keys of the n rows that remain at the end; those of rows that are removed turn into -inf."""
 
-    Args:
-        num_test: m. All lists are empty at first.
-        margin: keys further from each other than this are in the order of their similarities.
-    """
+    def __init__(self, rows_n: npt.NDArray[np.int64], keys_mn: npt.NDArray[np.float64]) -> None:
+        self._rows_n = rows_n
+        self._keys_mn = keys_mn
 
-    def __init__(self, num_test: int, margin: float) -> None:
-        self._margin = np.float32(margin)
-        self.rows_mW = np.zeros((num_test, 1), dtype=np.int64)
-        self._key_mW = np.full((num_test, 1), -np.inf, dtype=np.float32)
-        self.exact_mW = np.full((num_test, 1), np.nan)
-        """Exact keys, NaN where unknown."""
-        self._place_m = np.zeros(num_test, dtype=np.int64)
-        self._length_m = np.zeros(num_test, dtype=np.int64)
-        self._is_ranked_m = np.zeros(num_test, dtype=np.bool_)
+    def best(self) -> npt.NDArray[np.int64]:
+        """(m,) rows with the highest keys; rows are ascending and the first of the highest is taken, so the lowest."""
+        best_m: npt.NDArray[np.int64] = self._rows_n[self._keys_mn.argmax(axis=1)]
+        return best_m
 
-    def put(
-        self, tests_m: npt.NDArray[np.int64], lists: RankedRows | ScreenedRows, length_m: npt.NDArray[np.int64]
-    ) -> None:
-        """Replace lists. The first `length_m` entries of each can be the best row; a screened list has more behind
-        them, among which there may be rivals."""
-        width = lists.rows.shape[1]
-        missing = width - self.rows_mW.shape[1]
-        if missing > 0:
-            self.rows_mW = np.pad(self.rows_mW, ((0, 0), (0, missing)))
-            self._key_mW = np.pad(self._key_mW, ((0, 0), (0, missing)), constant_values=-np.inf)
-            self.exact_mW = np.pad(self.exact_mW, ((0, 0), (0, missing)), constant_values=np.nan)
-        self.rows_mW[tests_m, :width] = lists.rows
-        self._key_mW[tests_m] = -np.inf
-        self._key_mW[tests_m, :width] = lists.keys
-        self.exact_mW[tests_m] = np.nan
-        self._place_m[tests_m] = 0
-        self._length_m[tests_m] = length_m
-        self._is_ranked_m[tests_m] = isinstance(lists, RankedRows)
-
-    def replace(self, lists: ScreenedRows, length_m: npt.NDArray[np.int64]) -> None:
-        """New lists for all test rows, whose arrays are kept; otherwise as `put`."""
-        self.rows_mW, self._key_mW = lists
-        self.exact_mW = np.full(lists.rows.shape, np.nan)
-        self._place_m = np.zeros(len(length_m), dtype=np.int64)
-        self._length_m = length_m
-        self._is_ranked_m = np.zeros(len(length_m), dtype=np.bool_)
-
-    def num_left(self) -> npt.NDArray[np.int64]:
-        """(m,) entries from each list's place on, removed rows among them; 0: the list is dry."""
-        return self._length_m - self._place_m
-
-    def _rows_at(self, tests_i: npt.NDArray[np.int64], place_iL: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """(i, L) rows of some lists; beyond the end of the arrays, those of the last place."""
-        width = self.rows_mW.shape[1]
-        rows_iL: npt.NDArray[np.int64] = self.rows_mW.ravel().take(
-            np.minimum(place_iL, width - 1) + tests_i[:, None] * width
-        )
-        return rows_iL
-
-    def first_rows(self) -> npt.NDArray[np.int64]:
-        """(m,) the row at each list's place."""
-        rows_m: npt.NDArray[np.int64] = self.rows_mW[np.arange(len(self._place_m)), self._place_m]
-        return rows_m
-
-    def skip_removed(self, remaining_N: npt.NDArray[np.bool_]) -> None:
-        """Move every list's place to its first remaining row, or to its end."""
-        open_m = np.flatnonzero(self._place_m < self._length_m)
-        look = _FIRST_LOOK
-        while len(open_m):
-            ahead_mL = self._place_m[open_m, None] + np.arange(look)
-            inside_mL = ahead_mL < self._length_m[open_m, None]
-            remains_mL = remaining_N.take(self._rows_at(open_m, ahead_mL)) & inside_mL
-            step_m = remains_mL.argmax(axis=1)
-            none_m = ~remains_mL[np.arange(len(open_m)), step_m]
-            step_m[none_m] = look
-            self._place_m[open_m] = np.minimum(self._place_m[open_m] + step_m, self._length_m[open_m])
-            open_m = open_m[none_m & inside_mL[:, -1]]
-            look *= 2
-
-    def rivals(self, remaining_N: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Entries that remain and that float32 can't tell from the first remaining one, itself included.
-
-        Returns:
-            Test rows and places in their lists, (k,) each; of lists that have at least two such entries.
-        """
-        each_m = np.arange(len(self._place_m))
-        lowest_m = self._key_mW[each_m, self._place_m] - self._margin
-        next_m = np.minimum(self._place_m + 1, self.rows_mW.shape[1] - 1)
-        has_next_m = (next_m > self._place_m) & (self._key_mW[each_m, next_m] >= lowest_m)
-        open_m = np.flatnonzero(has_next_m & ~self._is_ranked_m)
-        found: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = []
-        start, look = 0, _FIRST_LOOK
-        while len(open_m):
-            ahead_mL = self._place_m[open_m, None] + np.arange(start, start + look)
-            place_mL = np.minimum(ahead_mL, self.rows_mW.shape[1] - 1)
-            cell_mL = place_mL + open_m[:, None] * self.rows_mW.shape[1]
-            near_mL = (ahead_mL == place_mL) & (self._key_mW.ravel().take(cell_mL) >= lowest_m[open_m, None])
-            near_i, near_j = np.nonzero(near_mL & remaining_N.take(self._rows_at(open_m, place_mL)))
-            found.append((open_m[near_i], place_mL[near_i, near_j]))
-            open_m = open_m[near_mL[:, -1]]
-            start, look = start + look, 2 * look
-        if not found:
-            return each_m[:0], each_m[:0]
-        tests_k, places_k = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        several_k = np.bincount(tests_k)[tests_k] > 1
-        return tests_k[several_k], places_k[several_k]
+    def remove(self, rows: npt.NDArray[np.int64]) -> None:
+        """Distinct rows of the n."""
+        self._keys_mn[:, np.searchsorted(self._rows_n, rows)] = -np.inf
