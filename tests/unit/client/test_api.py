@@ -359,6 +359,29 @@ def test_cancel_and_resume_address_the_run_by_its_kind(serve):
     assert posted == ["arrangements/arr_1/cancel", "train-jobs/job_1/cancel", "train-jobs/job_1/resume"]
 
 
+def test_the_queue_and_the_workers_are_the_contracts_own(serve):
+    app = FastAPI()
+    now = "2026-01-01T00:00:00Z"
+    worker = {"id": "h/1", "host": "h", "kinds": ["train_job"], "queues": ["nearfirst.training.gpu1"], "num_cpus": 2}
+    seen = {"started_at": now, "last_seen_at": now, "is_alive": True, "is_stopping": False, "cpu_jobs": 0}
+    run = {"id": "job_1", "kind": "train_job", "priority": 0, "num_gpus": 1}
+    running = {**run, "worker": "h/1", "gpus": ["0"], "started_at": now}
+    waiting = {**run, "created_at": now, "waits_because": "1 older job is ahead"}
+
+    @app.get("/workers")
+    def workers() -> dict[str, Any]:
+        return {"items": [{**worker, **seen, "gpus": [{"id": "0"}], "runs": [{"run_id": "job_1", "gpus": ["0"]}]}]}
+
+    @app.get("/queue")
+    def queue() -> dict[str, Any]:
+        of_kind = {"kind": "train_job", "num_waiting": 1, "num_running": 1, "waiting": [waiting], "running": [running]}
+        return {"kinds": [of_kind]}
+
+    with Client(serve(app)) as client:
+        assert [found.runs[0].gpus for found in client.workers()] == [["0"]]
+        assert client.queue().kinds[0].waiting[0].waits_because == "1 older job is ahead"
+
+
 def test_a_path_is_written_only_when_the_whole_order_came(tmp_path: Path):
     def cut_short(listener: socket.socket) -> None:
         connection, _ = listener.accept()

@@ -11,14 +11,18 @@ from sqlalchemy import text
 from nearfirst.contracts.problems import InvalidInput
 from nearfirst.contracts.progress import Fenced
 from nearfirst.contracts.runs import RunKind, RunState
+from nearfirst.contracts.workers import Gpu, WorkerAnnouncement
+from nearfirst.queue.announcer import Announcer
 from nearfirst.queue.app import make_celery
-from nearfirst.queue.execution import RunContext, RunResult, Worker, execute
+from nearfirst.queue.capacity import Capacity
+from nearfirst.queue.execution import Crashed, RunContext, RunResult, Worker, execute, execute_queue
 from nearfirst.queue.sweeper import Sweeper
 from nearfirst.registry import runs
 from nearfirst.registry.database import Database
 from nearfirst.registry.events import list_events
 from nearfirst.registry.migrate import upgrade
 from nearfirst.registry.models import RunRow
+from nearfirst.registry.workers import list_workers
 from nearfirst.settings import Settings
 from nearfirst.store.artifacts import Store
 
@@ -184,3 +188,104 @@ def test_the_sweeper_queues_a_lost_run_again_and_another_claim_fences_the_first(
     with pytest.raises(Fenced), worker.database.write() as session:
         runs.finish(session, lost, result={}, artifact=None)
     assert row_of(worker, run_id).state == RunState.SUCCEEDED
+
+
+def new_job(worker: Worker, num_gpus: int, priority: int = 0) -> str:
+    with worker.database.write() as session:
+        return runs.create(session, RunKind.TRAIN_JOB, {}, num_gpus=num_gpus, priority=priority)[0].id
+
+
+def test_the_queue_is_worked_off_by_priority_and_what_does_not_fit_is_left(worker: Worker) -> None:
+    worker.capacity = Capacity([Gpu(id="3"), Gpu(id="5")], cpu_jobs=0)
+    jobs = {name: new_job(worker, gpus, priority) for name, gpus, priority in [("a", 1, 0), ("b", 2, 5), ("c", 4, 9)]}
+    new_job(worker, num_gpus=0, priority=9)
+    done: list[tuple[str, tuple[str, ...]]] = []
+
+    def work(context: RunContext) -> RunResult:
+        done.append((context.run_id, context.gpus))
+        return RunResult({})
+
+    execute_queue(worker, RunKind.TRAIN_JOB, work)
+    assert done == [(jobs["b"], ("3", "5")), (jobs["a"], ("3",))]
+    assert worker.capacity.in_use() == []
+
+
+def test_threads_that_look_at_once_take_different_runs_and_gpus(worker: Worker) -> None:
+    worker.capacity = Capacity([Gpu(id=str(number)) for number in range(3)], cpu_jobs=0)
+    jobs = {new_job(worker, num_gpus=1) for _ in range(6)}
+    together = threading.Barrier(3)
+    done: list[tuple[str, tuple[str, ...]]] = []
+
+    def work(context: RunContext) -> RunResult:
+        done.append((context.run_id, context.gpus))
+        together.wait(10)
+        return RunResult({})
+
+    threads = [threading.Thread(target=execute_queue, args=(worker, RunKind.TRAIN_JOB, work)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {run_id for run_id, _ in done} == jobs
+    assert len(done) == 6
+    assert {gpus for _, gpus in done[:3]} == {("0",), ("1",), ("2",)}
+
+
+def test_work_whose_process_crashed_is_tried_again_until_it_crashed_too_often(worker: Worker) -> None:
+    worker.settings = worker.settings.model_copy(update={"max_crashes": 2})
+    run_id = new_job(worker, num_gpus=0)
+
+    def work(context: RunContext) -> RunResult:
+        raise Crashed(f"crash {context.claim.attempt}")
+
+    execute_queue(worker, RunKind.TRAIN_JOB, work)
+    row = row_of(worker, run_id)
+    assert (row.state, row.attempt) == ("failed", 3)
+    assert row.error is not None
+    assert row.error["detail"].endswith("attempt 1: crash 1; attempt 2: crash 2; attempt 3: crash 3")
+
+
+def test_a_worker_that_shuts_down_takes_nothing_from_the_queue(worker: Worker) -> None:
+    run_id = new_job(worker, num_gpus=0)
+    worker.shutting_down.set()
+    execute_queue(worker, RunKind.TRAIN_JOB, lambda context: RunResult({}))
+    assert row_of(worker, run_id).state == "queued"
+
+
+def test_a_worker_is_listed_while_it_lives_idle_or_busy_and_not_after(worker: Worker) -> None:
+    worker.capacity = Capacity([Gpu(id="0")], cpu_jobs=0)
+    announcement = WorkerAnnouncement(
+        id=worker.owner,
+        host="host",
+        kinds=[RunKind.TRAIN_JOB],
+        queues=["q"],
+        gpus=list(worker.capacity.gpus),
+        num_cpus=1,
+        cpu_jobs=0,
+    )
+    announcer = Announcer(worker, announcement)
+
+    def listed() -> list[list[list[str]]]:
+        with worker.database.read() as session:
+            return [[run.gpus for run in found.runs] for found in list_workers(session, 0, 10, 5.0)[0]]
+
+    def until(wanted: list[list[list[str]]]) -> None:
+        give_up = time.monotonic() + 5
+        while listed() != wanted:
+            assert time.monotonic() < give_up, listed()
+            time.sleep(0.01)
+
+    announcer.start()
+    until([[]])
+    new_job(worker, num_gpus=1)
+    busy: list[list[list[list[str]]]] = []
+
+    def work(context: RunContext) -> RunResult:
+        busy.append(listed())  # noted together with the claim
+        return RunResult({})
+
+    execute_queue(worker, RunKind.TRAIN_JOB, work)
+    assert busy == [[[["0"]]]]
+    until([[]])
+    announcer.stop()
+    assert listed() == []

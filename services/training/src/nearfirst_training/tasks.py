@@ -120,10 +120,10 @@ def run_process(
         Crashed: it hung, or ended without a word.
     """
     settings = context.worker.settings
-    environment = settings.as_environment() | {"CUDA_VISIBLE_DEVICES": ",".join(context.gpus)}
-    with TrainingProcess(
-        command, out / "stderr.log", environment=environment, grace_s=settings.save_grace_s
-    ) as process:
+    # By bus, as nvidia-smi counts them; CUDA's own order begins with the fastest.
+    gpus = {"CUDA_VISIBLE_DEVICES": ",".join(context.gpus), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    environment, grace_s = settings.as_environment() | gpus, settings.save_grace_s
+    with TrainingProcess(command, out / "stderr.log", environment=environment, grace_s=grace_s) as process:
         _follow(context, process, on_metrics)
     return _outcome(process)
 

@@ -48,8 +48,8 @@ ALLOWED_TRANSITIONS: dict[RunState, frozenset[RunState]] = {
     RunState.FAILED: frozenset({RunState.QUEUED}),
     RunState.SUCCEEDED: frozenset({RunState.QUEUED}),
 }
-"""QUEUED again from RUNNING: the lease ran out or the worker shut down; from CANCELLED and FAILED: resumed, or needed
-again; from SUCCEEDED: its artifact is gone (embeddings)."""
+"""QUEUED again from RUNNING: the lease ran out, the worker shut down, or the process hung or vanished; from CANCELLED
+and FAILED: resumed, or needed again; from SUCCEEDED: its artifact is gone (embeddings)."""
 
 
 class Progress(Contract):

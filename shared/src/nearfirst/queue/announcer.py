@@ -28,7 +28,7 @@ class Announcer(threading.Thread):
         while not self._stopped.is_set():
             worker.changed.clear()
             try:
-                with worker.database.write() as session:
+                with worker.noting, worker.database.write() as session:
                     stopping = worker.shutting_down.is_set()
                     announce(session, self._announcement, worker.capacity.in_use(), is_stopping=stopping)
             except SQLAlchemyError as error:

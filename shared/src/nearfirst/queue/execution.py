@@ -68,8 +68,8 @@ class Worker:
     """Owner of its leases: host and process id, and a part that a process started later in the same place lacks."""
     changed: threading.Event = field(default_factory=threading.Event)
     """Set when what the worker has under way has changed, so that it is announced at once."""
-    taking: threading.Lock = field(default_factory=threading.Lock)
-    """Held while a thread chooses a run and takes what it needs."""
+    noting: threading.Lock = field(default_factory=threading.Lock)
+    """Held from reading what the worker has under way until the registry has it, so that nothing older comes later."""
 
     def __post_init__(self) -> None:
         self.owner = self.owner or f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(3)}"
@@ -280,7 +280,7 @@ def _take(worker: Worker, choose: Callable[[Session], Need | None]) -> _Taken | 
     """Claim the chosen run and give it what it needs, both or neither; None: no room, or it isn't to be had."""
     asked_s = time.monotonic()
     allocation = claimed = None
-    with worker.taking:
+    with worker.noting:
         try:
             with worker.database.write() as session:
                 need = choose(session)
