@@ -11,6 +11,7 @@ from nearfirst.registry import runs
 from nearfirst.registry.dependencies import dependencies
 from nearfirst.registry.events import lock_events
 from nearfirst.registry.models import RunRow
+from nearfirst.registry.names import canonical_json
 from nearfirst.store.artifacts import Store
 
 _ENDED_BADLY = (RunState.FAILED, RunState.CANCELLED)
@@ -18,7 +19,7 @@ _ENDED_BADLY = (RunState.FAILED, RunState.CANCELLED)
 
 def content_key(spec: Contract) -> str:
     """The idempotency key that the one run of this content has."""
-    return f"content:{hashlib.sha256(runs.canonical_json(spec.model_dump(mode='json')).encode()).hexdigest()}"
+    return f"content:{hashlib.sha256(canonical_json(spec.model_dump(mode='json')).encode()).hexdigest()}"
 
 
 def content_run(

@@ -13,7 +13,8 @@ from nearfirst.contracts.runs import RunKind
 from nearfirst.contracts.training import Checkpoint, CheckpointTier, MetricRow
 from nearfirst.registry.database import utc_now
 from nearfirst.registry.models import CheckpointRecord, DatasetRow, LogRecord, MetricRecord, RunRow
-from nearfirst.registry.runs import Claim, assert_held, new_id
+from nearfirst.registry.names import new_id
+from nearfirst.registry.runs import Claim, assert_held
 from nearfirst.registry.setbacks import NO_SETBACKS
 
 

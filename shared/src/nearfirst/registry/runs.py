@@ -4,9 +4,6 @@ Every function takes a session and leaves committing to its caller. A worker's w
 (the fencing token); when another worker has claimed since, they change nothing and raise `Fenced`.
 """
 
-import hashlib
-import json
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,6 +20,7 @@ from nearfirst.registry.database import utc_now
 from nearfirst.registry.dependencies import is_ready
 from nearfirst.registry.events import append_event, lock_events
 from nearfirst.registry.models import DependencyRow, RunRow
+from nearfirst.registry.names import new_id, request_digest
 
 _PREFIXES = {
     RunKind.EMBEDDING: "emb",
@@ -41,16 +39,6 @@ class Claim:
     kind: RunKind
     attempt: int
     spec: dict[str, Any]
-
-
-def canonical_json(value: object) -> str:
-    """JSON with sorted keys and no spaces: equal values give equal text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def new_id(prefix: str) -> str:
-    """A fresh id that tells what it names: `job_3f9c...`."""
-    return f"{prefix}_{secrets.token_hex(8)}"
 
 
 def create(
@@ -92,7 +80,7 @@ def create(
             kind=kind,
             state=RunState.QUEUED,
             spec=spec,
-            request_digest=_request_digest(request or spec),
+            request_digest=request_digest(request or spec),
             idempotency_key=idempotency_key,
             attempt=0,
             priority=priority,
@@ -126,15 +114,11 @@ def find_by_key(session: Session, kind: RunKind, idempotency_key: str | None, re
         return None
     query = select(RunRow).where(RunRow.kind == kind, RunRow.idempotency_key == idempotency_key)
     row = session.execute(query).scalar_one_or_none()
-    if row is not None and row.request_digest != _request_digest(request):
+    if row is not None and row.request_digest != request_digest(request):
         raise IdempotencyConflict(
             f"Idempotency-Key {idempotency_key!r} was used for {row.id} with another body; use a new key"
         )
     return row
-
-
-def _request_digest(request: dict[str, Any]) -> str:
-    return f"sha256:{hashlib.sha256(canonical_json(request).encode()).hexdigest()}"
 
 
 def get(session: Session, run_id: str, kind: RunKind | None = None) -> RunRow:

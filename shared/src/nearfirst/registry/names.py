@@ -1,0 +1,21 @@
+"""Ids, and digests of what was asked for."""
+
+import hashlib
+import json
+import secrets
+from typing import Any
+
+
+def canonical_json(value: object) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def new_id(prefix: str) -> str:
+    """A fresh id that tells what it names: `job_3f9c...`."""
+    return f"{prefix}_{secrets.token_hex(8)}"
+
+
+def request_digest(request: dict[str, Any]) -> str:
+    """What a request is compared by: `sha256:<hex>` of its canonical JSON."""
+    return f"sha256:{hashlib.sha256(canonical_json(request).encode()).hexdigest()}"
