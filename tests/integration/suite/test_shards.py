@@ -79,7 +79,8 @@ def kill_the_worker_of(suite: RunningSuite, database: Database, kind: RunKind, k
     while time.monotonic() < give_up:
         for row in runs_of(database, kind):
             if row.state == RunState.RUNNING and row.id not in known and row.lease_owner is not None:
-                suite.signal(names[int(row.lease_owner.rsplit("/")[-1])], signal.SIGKILL)
+                _host, pid, _token = row.lease_owner.split("/")
+                suite.signal(names[int(pid)], signal.SIGKILL)
                 return row.id
         time.sleep(0.005)
     raise AssertionError(f"no run of kind {kind} was seen running")
