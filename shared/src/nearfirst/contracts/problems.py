@@ -204,6 +204,10 @@ class CheckpointNotWritten(NearfirstError):
     title = "Checkpoint not written"
 
 
+class Crashed(NearfirstError):
+    """The process that did the work hung or vanished: the run is tried again, but not for ever."""
+
+
 def invalid_input_from_validation(error: ValidationError, what: str) -> InvalidInput:
     """A pydantic error as an `InvalidInput` that names each wrong field.
 
