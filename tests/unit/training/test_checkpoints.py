@@ -80,6 +80,7 @@ def test_a_checkpoint_that_was_not_finished_is_not_listed(tmp_path):
 
     with pytest.raises(CheckpointNotWritten, match="state checkpoint of step 1: disk full"):
         write(tmp_path, fill=fill)
+    assert list(tmp_path.rglob("*.bin")) == []  # the space is given back
     assert list_checkpoints(tmp_path) == []
     assert write(tmp_path).step == 1
     assert [path.name for path in (tmp_path / "step-000001").iterdir()] == ["state"]

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -93,29 +94,41 @@ def write_checkpoint(
     what = f"{tier} checkpoint of step {step}"
     final = root / f"step-{step:06d}" / tier
     partial = final.with_name(f"{tier}.partial")
-    _together(peers, what, lambda: _make_empty(partial) if peers.is_main else None)
-    parts = _together(peers, what, lambda: _filled(partial, peers.rank, fill))
-    manifest = {
-        "step": step,
-        "tier": tier.value,
-        "receipt_head": receipt_head,
-        "spec_digest": identity.spec_digest,
-        "arrangement_digest": identity.arrangement_digest,
-        "dataset_digest": identity.dataset_digest,
-        "packages": package_versions(),
-        "git_revision": git_revision(),
-        "files": {name: entry for part in parts for name, entry in sorted(part.items())},
-    }
+    with _removed_on_failure(partial, peers):
+        _together(peers, what, lambda: _make_empty(partial) if peers.is_main else None)
+        parts = _together(peers, what, lambda: _filled(partial, peers.rank, fill))
+        manifest = {
+            "step": step,
+            "tier": tier.value,
+            "receipt_head": receipt_head,
+            "spec_digest": identity.spec_digest,
+            "arrangement_digest": identity.arrangement_digest,
+            "dataset_digest": identity.dataset_digest,
+            "packages": package_versions(),
+            "git_revision": git_revision(),
+            "files": {name: entry for part in parts for name, entry in sorted(part.items())},
+        }
 
-    def finish() -> None:
-        if peers.is_main:
-            _write_manifest(partial, manifest)
-            _put_in_place(partial, final)
+        def finish() -> None:
+            if peers.is_main:
+                _write_manifest(partial, manifest)
+                _put_in_place(partial, final)
 
-    _together(peers, what, finish)
+        _together(peers, what, finish)
     checkpoint = read_checkpoint(final)
     assert checkpoint is not None
     return checkpoint
+
+
+@contextmanager
+def _removed_on_failure(partial: Path, peers: Peers) -> Iterator[None]:
+    """Give back the space of what was half written: the run's logs may need it to end in order."""
+    try:
+        yield
+    except CheckpointNotWritten:
+        if peers.is_main:
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 def _together(peers: "Peers", what: str, work: Callable[[], T]) -> list[T]:
