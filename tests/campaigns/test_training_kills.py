@@ -9,6 +9,7 @@ when (tests/support/witness).
 import contextlib
 import itertools
 import json
+import os
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -34,11 +35,13 @@ SEED = 20_260_711
 NUM_KILLS = 10
 """Of each of the two jobs."""
 NUM_ROWS, BATCH_SIZE, NUM_STEPS = 60, 8, 600
-CHECKPOINT_EVERY = 10
-MOST_STEPS_BETWEEN_KILLS = 30
+CHECKPOINT_EVERY = 5
+MOST_STEPS_BETWEEN_KILLS = 40
 """Together with what is made again after each kill, all kills fall into the first NUM_STEPS."""
 WAIT_S = 90
+WITNESS = REPOSITORY / "tests/support/witness"
 
+LONGEST_DELAY_S = {"step": 0.03, "checkpoint": 0.01, "start": 3.0}
 MOMENTS = ["step"] * 4 + ["checkpoint"] * 4 + ["start"] * 2
 VICTIMS = {
     1: ["trainer"] * 4 + ["worker"] * 3 + ["both"] * 3,
@@ -64,12 +67,13 @@ class Witness:
     def __init__(self, path: Path) -> None:
         path.touch()
         self._file = path.open()
+        self._rest = ""
         self._updates: list[Update] = []
 
     def updates(self, run: str) -> list[Update]:
         """Every update of a run so far, in the order of their ends."""
-        for line in self._file:
-            self._updates.append(Update(**json.loads(line)))
+        *lines, self._rest = (self._rest + self._file.read()).split("\n")
+        self._updates += [Update(**json.loads(line)) for line in lines]
         return [update for update in self._updates if update.run == run]
 
     def num_updates(self, run: str, attempt: int) -> int:
@@ -110,7 +114,7 @@ def arena(
         NEARFIRST_MAX_CRASHES="1000",
         NEARFIRST_MAX_LOST_LEASES="1000",
         WITNESS_FILE=str(witness_file),
-        PYTHONPATH=":".join([str(REPOSITORY / "tests/support/witness"), *import_path()]),
+        PYTHONPATH=":".join(map(str, filter(None, [WITNESS, REPOSITORY, os.environ.get("PYTHONPATH")]))),
     )
     texts = [row["prompt"] for row in rows()]
     make_tiny_llama(home / "models" / "tiny", texts, vocab_size=1000, hidden_size=128, layers=2, heads=4)
@@ -119,12 +123,6 @@ def arena(
     suite.start_api()
     yield arena
     suite.close()
-
-
-def import_path() -> list[str]:
-    import sys
-
-    return [path for path in sys.path if path]
 
 
 def rows() -> list[dict[str, str]]:
@@ -173,17 +171,19 @@ class Kill:
     after_updates: int
     delay_s: float
 
-    def wait(self, arena: Arena, job_id: str, attempt: int, processes: int) -> None:
-        """Until its moment has come in this attempt."""
-        arena_is_at(arena, job_id, attempt)
+    def wait(self, arena: Arena, job_id: str, attempt: int, processes: int) -> float:
+        """Until its moment has come in this attempt; returns a time before the attempt made anything."""
+        began_s = time.time()
+        wait_for_attempt(arena, job_id, attempt)
         wait_for_ranks(arena.suite.pid(arena.worker), processes, WAIT_S)
         if self.moment == "start":
-            time.sleep(100 * self.delay_s)
-            return
+            time.sleep(self.delay_s)
+            return began_s
         wait_until(lambda: arena.witness.num_updates(job_id, attempt) >= self.after_updates)
         if self.moment == "checkpoint":
-            wait_until(lambda: bool(half_written(arena.run_folder(job_id))), poll_s=0.0)
+            wait_until(lambda: bool(half_written(arena.run_folder(job_id), began_s)), poll_s=0.0)
         time.sleep(self.delay_s)
+        return began_s
 
     def strike(self, arena: Arena, chance: random.Random) -> None:
         """SIGKILL."""
@@ -206,7 +206,7 @@ class Kill:
 def draw_kills(chance: random.Random, processes: int) -> list[Kill]:
     victims, moments = (chance.sample(each, NUM_KILLS) for each in (VICTIMS[processes], MOMENTS))
     return [
-        Kill(victim, moment, chance.randint(1, MOST_STEPS_BETWEEN_KILLS), chance.uniform(0, 0.03))
+        Kill(victim, moment, chance.randint(1, MOST_STEPS_BETWEEN_KILLS), chance.uniform(0, LONGEST_DELAY_S[moment]))
         for victim, moment in zip(victims, moments, strict=True)
     ]
 
@@ -224,9 +224,7 @@ def wait_until(condition: Callable[[], bool], poll_s: float = 0.005) -> None:
         time.sleep(poll_s)
 
 
-def arena_is_at(arena: Arena, job_id: str, attempt: int) -> None:
-    """Wait until a job runs in this attempt."""
-
+def wait_for_attempt(arena: Arena, job_id: str, attempt: int) -> None:
     def is_there() -> bool:
         job = arena.suite.get(f"/train-jobs/{job_id}")
         assert job["state"] in ("queued", "running"), job
@@ -235,13 +233,18 @@ def arena_is_at(arena: Arena, job_id: str, attempt: int) -> None:
     wait_until(is_there, poll_s=0.05)
 
 
-def half_written(run_folder: Path) -> list[str]:
-    """Checkpoints that are being written, or that a kill left half written."""
-    return [str(path.relative_to(run_folder)) for path in run_folder.glob("checkpoints/step-*/*.partial")]
+def half_written(run_folder: Path, since_s: float) -> list[str]:
+    """Checkpoints that are being written, or that a kill left half written, not before this time."""
+    found = []
+    for path in run_folder.glob("checkpoints/step-*/*.partial"):
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_mtime > since_s:
+                found.append(f"{path.parent.name}/{path.stem}")
+    return found
 
 
 def lease_periods(arena: Arena, job_id: str) -> list[tuple[float, float]]:
-    """When each attempt began to have the run, and when somebody took it away or it gave it back (PostgreSQL's clock)."""
+    """From when to when each attempt had the run: its claim, and the end of its lease (PostgreSQL's clock)."""
     database = Database(arena.suite.settings()["database_url"])
     with database.read() as session:
         query = select(EventRow).where(EventRow.run_id == job_id, EventRow.type == "state").order_by(EventRow.seq)
@@ -262,15 +265,13 @@ def test_a_job_killed_ten_times_ends_as_if_nothing_had_happened(
     chance = random.Random(SEED + processes)
     job_id = submit(processes)
     for attempt, planned in enumerate(draw_kills(chance, processes), start=1):
-        planned.wait(arena, job_id, attempt, processes)
+        began_s = planned.wait(arena, job_id, attempt, processes)
         planned.strike(arena, chance)
         made = [update.update for update in arena.witness.updates(job_id) if update.attempt == attempt]
+        where = f"step {max(made)}" if made else "its start"
+        half = "".join(f", {name} half written" for name in half_written(arena.run_folder(job_id), began_s))
         with capsys.disabled():
-            print(
-                f"{processes} process{'es' * (processes > 1)}, attempt {attempt}: {planned.victim} killed at "
-                f"{f'step {max(made)}' if made else 'its start'}"
-                f"{''.join(f', {name} half written' for name in half_written(arena.run_folder(job_id)))}"
-            )
+            print(f"\njob of {processes}, attempt {attempt}: {planned.victim} killed at {where}{half}", end="")
     done = suite.wait(f"/train-jobs/{job_id}", timeout_s=WAIT_S)
     assert (done["state"], done["attempt"]) == ("succeeded", NUM_KILLS + 1), (done, suite.log(arena.worker))
     check_same_result(arena, job_id, undisturbed)
@@ -300,7 +301,7 @@ def check_log(consumed: Path) -> None:
 
 
 def check_leases(updates: list[Update], leases: list[tuple[float, float]], processes: int) -> None:
-    """Each update was made under the lease of its attempt and no other; what attempts made joins up to the whole run."""
+    """Each update was made under its own attempt's lease and no other; together the attempts made the whole run."""
     assert len(leases) == NUM_KILLS + 1
     assert all(ended_s <= began_s for (_, ended_s), (began_s, _) in itertools.pairwise(leases))
     for update in updates:

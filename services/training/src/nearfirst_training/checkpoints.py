@@ -27,6 +27,7 @@ from nearfirst_training.provenance import git_revision, package_versions
 T = TypeVar("T")
 
 MANIFEST = "manifest.json"
+_PARTIAL = ".partial"
 _CHUNK_BYTES = 1 << 20
 
 
@@ -93,7 +94,7 @@ def write_checkpoint(
     peers = peers or _Alone()
     what = f"{tier} checkpoint of step {step}"
     final = root / f"step-{step:06d}" / tier
-    partial = final.with_name(f"{tier}.partial")
+    partial = final.with_name(tier + _PARTIAL)
     with _removed_on_failure(partial, peers):
         _together(peers, what, lambda: _make_empty(partial) if peers.is_main else None)
         parts = _together(peers, what, lambda: _filled(partial, peers.rank, fill))
@@ -212,6 +213,13 @@ def delete_checkpoint(folder: Path) -> None:
     """Delete a checkpoint, its manifest first, so that no moment shows a broken one as whole."""
     (folder / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_broken(root: Path) -> None:
+    """Delete what killed processes have left half written or half deleted under a run's `checkpoints` folder."""
+    for folder in root.glob("step-*/*"):
+        if folder.suffix == _PARTIAL or read_checkpoint(folder) is None:
+            delete_checkpoint(folder)
 
 
 def retain(root: Path, tier: CheckpointTier, keep: int | None) -> list[int]:
