@@ -1,5 +1,6 @@
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from nearfirst.contracts.problems import CheckpointNotWritten
-from nearfirst.contracts.training import CheckpointTier, ModelSpec
+from nearfirst.contracts.training import CheckpointSpec, CheckpointTier, ModelSpec
 from nearfirst_training.checkpoints import (
     RunIdentity,
     damaged_files,
@@ -80,9 +81,21 @@ def test_a_checkpoint_that_was_not_finished_is_not_listed(tmp_path):
 
     with pytest.raises(CheckpointNotWritten, match="state checkpoint of step 1: disk full"):
         write(tmp_path, fill=fill)
+    assert list(tmp_path.rglob("*.bin")) == []  # the space is given back
     assert list_checkpoints(tmp_path) == []
     assert write(tmp_path).step == 1
     assert [path.name for path in (tmp_path / "step-000001").iterdir()] == ["state"]
+
+
+def test_a_new_attempt_removes_what_was_left_half_written_or_half_deleted(make_job):
+    job = make_job(checkpoint=CheckpointSpec(state_every=2, keep_state=5))
+    folder = Path(train(job).checkpoints[0].path).parents[1]
+    (folder / "step-000002/state/manifest.json").unlink()  # killed while it was deleted
+    left = folder / "step-000003/state.partial"  # killed just before the rename
+    shutil.copytree(folder / "step-000004/state", left)
+    assert train(job.model_copy(update={"resume": True})).resumed_from == 5
+    assert sorted(path.name for path in folder.glob("*/*")) == ["state", "state", "weights"]
+    assert not left.exists()
 
 
 @pytest.mark.parametrize("damage", ["no manifest", "half a manifest", "short file", "no file"])

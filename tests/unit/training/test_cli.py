@@ -1,15 +1,19 @@
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 import typer
 import yaml
 from typer.testing import CliRunner
 
-from nearfirst.contracts.problems import InvalidDataset, InvalidInput, NotReady, OrderMismatch
+from nearfirst.contracts.problems import InvalidDataset, InvalidInput, NearfirstError, NotReady, OrderMismatch
 from nearfirst.data.dataset import load_dataset
 from nearfirst.data.order import order_table, read_order, write_order
 from nearfirst_training import cli
@@ -79,6 +83,56 @@ def test_train_writes_a_run_and_shows_what_came_out(run, spec, tmp_path):
         "receipt.json",
         "spec.json",
     }
+
+
+def test_several_processes_give_the_same_receipt_and_the_same_display(run, spec, trained, tmp_path):
+    edit(spec, processes=2)
+    result = run("train", spec, "--out", tmp_path / "shared")
+    assert result.exit_code == 0
+    receipts = [json.loads((out / "receipt.json").read_text()) for out in (trained, tmp_path / "shared")]
+    assert receipts[0] == receipts[1]
+    assert "->" in result.stdout
+    assert "training" in result.stderr
+    assert (tmp_path / "shared" / "checkpoints/step-000005/state/state-00001-of-00002.safetensors").is_file()
+    assert run("verify", tmp_path / "shared").exit_code == 0
+
+
+def test_an_error_of_several_processes_keeps_its_code(run, spec, tmp_path):
+    edit(spec, processes=2)
+    (spec.parent / "order.jsonl").write_text("{}\n")
+    with pytest.raises(NearfirstError) as caught:
+        run("train", spec, "--out", tmp_path / "out")
+    assert (caught.value.code, "order.jsonl" in caught.value.detail) == ("order_mismatch", True)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_ctrl_c_saves_a_state_that_resume_goes_on_from(spec, tmp_path, processes):
+    edit(spec, processes=processes, epochs=200, checkpoint={"state_every": 100_000})
+    out = tmp_path / "out"
+    code = "import sys, typer; from nearfirst_training import cli; typer.run(cli.train)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(spec), "--out", str(out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    give_up = time.monotonic() + 90
+    while not (out / "consumed.jsonl").is_file() or (out / "consumed.jsonl").read_text().count("\n") < 3:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert len(family) == (0 if processes == 1 else 3)  # torchrun and two ranks
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "--resume` goes on" in said
+    assert psutil.wait_procs(family, timeout=5)[1] == []
+    saved = list((out / "checkpoints").glob("step-*/state/manifest.json"))
+    assert len(saved) == 1
+    consumed = (out / "consumed.jsonl").read_text().splitlines()
+    assert json.loads(saved[0].read_text())["step"] == len(consumed) >= 3
 
 
 def test_a_used_folder_needs_resume(run, spec, trained):

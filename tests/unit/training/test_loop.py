@@ -1,6 +1,7 @@
 import hashlib
 import json
 import math
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 from nearfirst.contracts.arrangements import Fidelity
-from nearfirst.contracts.problems import InvalidInput, NonFiniteLoss, OrderMismatch
+from nearfirst.contracts.problems import InvalidInput, NonFiniteLoss, NotWritten, OrderMismatch
 from nearfirst.contracts.training import ModelSpec, OptimizerSpec, ScheduleSpec
 from nearfirst_training import loop, setup
 from nearfirst_training.batches import OrderLoader, StepBatch
@@ -283,3 +284,19 @@ def test_config_overrides_size_a_random_model(make_job, model_folder):
     model = ModelSpec(name_or_path=str(model_folder), init="random", config={"num_hidden_layers": 1})
     result = loop.train(make_job(model=model, max_steps=1))
     assert AutoModelForCausalLM.from_pretrained(weights_of(result).parent).config.num_hidden_layers == 1
+
+
+def test_a_log_that_can_not_grow_ends_the_run_with_the_reason(make_job):
+    job = make_job(epochs=100)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit_files(done, _total, unit):
+        if (done, unit) == (2, "steps"):
+            largest = (Path(job.out) / "metrics.jsonl").stat().st_size + 100
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest, before[1]))
+
+    try:
+        with pytest.raises(NotWritten, match=r"/out can't be written: File too large"):
+            loop.train(job, progress=limit_files)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -26,6 +27,7 @@ from nearfirst_training.provenance import git_revision, package_versions
 T = TypeVar("T")
 
 MANIFEST = "manifest.json"
+_PARTIAL = ".partial"
 _CHUNK_BYTES = 1 << 20
 
 
@@ -92,30 +94,42 @@ def write_checkpoint(
     peers = peers or _Alone()
     what = f"{tier} checkpoint of step {step}"
     final = root / f"step-{step:06d}" / tier
-    partial = final.with_name(f"{tier}.partial")
-    _together(peers, what, lambda: _make_empty(partial) if peers.is_main else None)
-    parts = _together(peers, what, lambda: _filled(partial, peers.rank, fill))
-    manifest = {
-        "step": step,
-        "tier": tier.value,
-        "receipt_head": receipt_head,
-        "spec_digest": identity.spec_digest,
-        "arrangement_digest": identity.arrangement_digest,
-        "dataset_digest": identity.dataset_digest,
-        "packages": package_versions(),
-        "git_revision": git_revision(),
-        "files": {name: entry for part in parts for name, entry in sorted(part.items())},
-    }
+    partial = final.with_name(tier + _PARTIAL)
+    with _removed_on_failure(partial, peers):
+        _together(peers, what, lambda: _make_empty(partial) if peers.is_main else None)
+        parts = _together(peers, what, lambda: _filled(partial, peers.rank, fill))
+        manifest = {
+            "step": step,
+            "tier": tier.value,
+            "receipt_head": receipt_head,
+            "spec_digest": identity.spec_digest,
+            "arrangement_digest": identity.arrangement_digest,
+            "dataset_digest": identity.dataset_digest,
+            "packages": package_versions(),
+            "git_revision": git_revision(),
+            "files": {name: entry for part in parts for name, entry in sorted(part.items())},
+        }
 
-    def finish() -> None:
-        if peers.is_main:
-            _write_manifest(partial, manifest)
-            _put_in_place(partial, final)
+        def finish() -> None:
+            if peers.is_main:
+                _write_manifest(partial, manifest)
+                _put_in_place(partial, final)
 
-    _together(peers, what, finish)
+        _together(peers, what, finish)
     checkpoint = read_checkpoint(final)
     assert checkpoint is not None
     return checkpoint
+
+
+@contextmanager
+def _removed_on_failure(partial: Path, peers: Peers) -> Iterator[None]:
+    """Give back the space of what was half written: the run's logs may need it to end in order."""
+    try:
+        yield
+    except CheckpointNotWritten:
+        if peers.is_main:
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 def _together(peers: "Peers", what: str, work: Callable[[], T]) -> list[T]:
@@ -199,6 +213,13 @@ def delete_checkpoint(folder: Path) -> None:
     """Delete a checkpoint, its manifest first, so that no moment shows a broken one as whole."""
     (folder / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_broken(root: Path) -> None:
+    """Delete what killed processes have left half written or half deleted under a run's `checkpoints` folder."""
+    for folder in root.glob("step-*/*"):
+        if folder.suffix == _PARTIAL or read_checkpoint(folder) is None:
+            delete_checkpoint(folder)
 
 
 def retain(root: Path, tier: CheckpointTier, keep: int | None) -> list[int]:

@@ -28,6 +28,7 @@ from nearfirst.contracts.training import LocalTrainSpec, TrainSettings
 from nearfirst_training.events import Event, LogEvent, MetricEvent
 from nearfirst_training.interrupt import StopRequest
 from nearfirst_training.job import TrainingJob, TrainResult
+from nearfirst_training.local import train_in_processes
 
 EXIT_INTERRUPTED = 130
 
@@ -42,14 +43,21 @@ def train(
     stop_request = StopRequest()
     stop_request.listen(signal.SIGINT, signal.SIGTERM)
     with _Display(stop_request).shown() as display:
-        from nearfirst_training.loop import train as run_training
-
         try:
-            result = run_training(job, emit=display.emit, progress=display.progress)
+            result = _train(job, display, stop_request)
         except Interrupted as error:
             typer.echo(f"interrupted; `nearfirst train {spec} --out {out} --resume` goes on", err=True)
             raise typer.Exit(EXIT_INTERRUPTED) from error
     _print_result(result, display.first_test_loss, out)
+
+
+def _train(job: TrainingJob, display: "_Display", stop_request: StopRequest) -> TrainResult:
+    """Train in this process, or in several of their own."""
+    if job.settings.needs_torchrun:
+        return train_in_processes(job, emit=display.emit, progress=display.progress, stop_request=stop_request)
+    from nearfirst_training.loop import train as run_training
+
+    return run_training(job, emit=display.emit, progress=display.progress)
 
 
 def verify(
@@ -96,7 +104,7 @@ def job_of_spec(spec: Path, out: Path, *, resume: bool) -> TrainingJob:
         test_examples=None if data.test is None else str(base / data.test),
         test_split=data.test_split,
         evaluate_every=data.evaluate_every,
-        out=str(out),
+        out=str(out.resolve()),
         resume=resume,
     )
 

@@ -11,6 +11,7 @@ lock              held by the one process that works in the folder
 checkpoints/      see checkpoints.py
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -18,14 +19,15 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from nearfirst.contracts.problems import CorruptArtifact, InvalidInput, NotReady, StateConflict
+from nearfirst.contracts.problems import CorruptArtifact, InvalidInput, NotReady, NotWritten, StateConflict
 from nearfirst.contracts.receipts import Receipt
 from nearfirst.contracts.training import MetricRow
 
 LOCK = "lock"
 _LOCK_POLL_S = 0.1
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 _MADE_BEFORE_START = {"job.json", LOCK}
 """Files that whoever starts a job may put into its folder."""
 
@@ -92,6 +94,21 @@ class RunFolder:
         return Receipt.model_validate_json(self.receipt.read_bytes())
 
 
+@contextmanager
+def explained_disk_errors(folder: RunFolder) -> Iterator[None]:
+    """Say what it means when a file of the run can't be written.
+
+    Raises:
+        NotWritten: in place of the system's error, when the disk is full, say.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        raise NotWritten(f"{error.filename or folder.path} can't be written: {error.strerror}") from error
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a small JSON file so that a reader sees the old one or the new one, never a part."""
     partial = path.with_name(path.name + ".partial")
@@ -114,12 +131,14 @@ class JsonLog:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-        self._file: IO[str] = path.open("a", encoding="utf-8")
+        # No buffer: on a full disk its rest would fail once more when the file is closed, over the first reason.
+        self._file = path.open("ab", buffering=0)
 
     def append(self, *entries: dict[str, Any]) -> None:
         """Add lines and hand them to the system, so that a killed process loses none."""
-        self._file.writelines(_line(entry) for entry in entries)
-        self._file.flush()
+        rest = "".join(map(_line, entries)).encode()
+        while rest:
+            rest = rest[self._file.write(rest) :]
 
     def sync(self) -> None:
         """Force the lines to the disk."""

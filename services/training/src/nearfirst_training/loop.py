@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from nearfirst_training.batches import MicroBatch, StepBatch, in_plan_order, pre
 from nearfirst_training.checkpoints import list_checkpoints
 from nearfirst_training.evaluate import evaluate_loss
 from nearfirst_training.events import Emit, ignore_event
-from nearfirst_training.folder import write_json
+from nearfirst_training.folder import RunFolder, explained_disk_errors, write_json
 from nearfirst_training.job import TrainingJob, TrainResult
 from nearfirst_training.losses import precision_context, token_losses, unwrapped
 from nearfirst_training.memory import explained_memory_errors
@@ -46,12 +47,13 @@ def train(job: TrainingJob, *, emit: Emit = ignore_event, progress: ProgressCall
         NonFiniteLoss: loss or gradient norm isn't finite; the detail names the step and its ids. The model has learnt
             nothing from that step.
         OutOfMemory: the detail names the step and its longest forward pass.
-        CheckpointNotWritten: the disk is full, say; earlier checkpoints are as they were.
+        NotWritten: the disk is full, say (CheckpointNotWritten: at a checkpoint); earlier checkpoints are as they were.
 
     Notes:
         One job gives the same weight bytes on one kind of CPU and number of threads, interrupted or not.
     """
     with (
+        explained_disk_errors(RunFolder(Path(job.out))),
         joined(job.settings) as world,
         _reproducible(world.device),
         closing(set_up(job, world, emit=emit, progress=progress)) as run,

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Protocol
 
 from nearfirst.contracts.training import MetricRow
-from nearfirst_training.checkpoints import delete_checkpoint, list_checkpoints
+from nearfirst_training.checkpoints import delete_checkpoint, list_checkpoints, remove_broken
 from nearfirst_training.events import CheckpointEvent, Emit, Event, KeptEvent, LogEvent, MetricEvent
 from nearfirst_training.folder import JsonLog, RunFolder, consumed_line, metric_line, read_log
 
@@ -68,6 +68,7 @@ class FileRecorder:
         self._folder = folder
         self._emit = emit
         self._resumed_from = resumed_from
+        remove_broken(folder.checkpoints)
         for checkpoint in list_checkpoints(folder.checkpoints):
             if resumed_from is None or checkpoint.step > resumed_from:
                 delete_checkpoint(Path(checkpoint.path))

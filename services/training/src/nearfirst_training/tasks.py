@@ -11,36 +11,20 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from nearfirst.contracts.problems import NearfirstError
+from nearfirst.contracts.problems import Crashed
 from nearfirst.contracts.progress import Interrupted
 from nearfirst.contracts.runs import RunKind
 from nearfirst.contracts.training import Checkpoint, CheckpointTier, MetricRow, TrainSettings, TrainSpec
-from nearfirst.queue.execution import Crashed, RunContext, RunResult
+from nearfirst.queue.execution import RunContext, RunResult
 from nearfirst.registry import records, runs
 from nearfirst_training.job import TrainingJob
+from nearfirst_training.outcome import outcome_of
 from nearfirst_training.process import TrainingProcess
 from nearfirst_training.trackers.tracking import tracking
 
 _POLL_S = 0.2
 
 OnMetrics = Callable[[Sequence[MetricRow]], None]
-
-
-class TrainingFailed(NearfirstError):
-    """The training process ended with an error, whose code and detail this carries."""
-
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.code = code  # type: ignore[misc]  # the process's own code, not one of this class
-        self.title = "Training failed"  # type: ignore[misc]
-        self.status = 500 if code == NearfirstError.code else 422  # type: ignore[misc]
-
-
-class ProcessDied(Crashed):
-    """The training process ended without a word."""
-
-    code = "training_process_died"
-    title = "Training process died"
 
 
 class TrainingHung(Crashed):
@@ -125,7 +109,7 @@ def run_process(
     environment, grace_s = settings.as_environment() | gpus, settings.save_grace_s
     with TrainingProcess(command, out / "stderr.log", environment=environment, grace_s=grace_s) as process:
         _follow(context, process, on_metrics)
-    return _outcome(process)
+    return outcome_of(process)
 
 
 def _follow(context: RunContext, process: TrainingProcess, on_metrics: OnMetrics | None) -> None:
@@ -156,25 +140,6 @@ def _check_progress(context: RunContext, process: TrainingProcess) -> None:
     detail = f"training hung: no progress for {limit_s:g} s {when}"
     context.log([f"{detail}; its processes are killed"])
     raise TrainingHung(detail)
-
-
-def _outcome(process: TrainingProcess) -> dict[str, Any]:
-    """The result of a process that has ended.
-
-    Raises:
-        Interrupted: it was told to end, and not by this worker.
-        TrainingFailed: it said what was wrong.
-        ProcessDied: it didn't. Of several ranks the others may have said that they lost one.
-    """
-    if process.result is not None:
-        return process.result
-    error, ending = process.error, process.how_it_ended()
-    has_reason = error is not None and error["code"] != NearfirstError.code
-    if error is not None and (has_reason or not (ending.was_killed or process.was_interrupted)):
-        raise TrainingFailed(error["code"], error["detail"])
-    if process.was_interrupted and not ending.was_killed:
-        raise Interrupted("the training process was told to end")
-    raise ProcessDied(f"{ending.in_words()}; its last words: {process.last_words()}")
 
 
 class Listener:

@@ -196,12 +196,23 @@ class OutOfMemory(NearfirstError):
     title = "Out of memory"
 
 
-class CheckpointNotWritten(NearfirstError):
+class NotWritten(NearfirstError):
+    """A file of a run couldn't be written: a full disk, say. Checkpoints are as they were."""
+
+    code = "not_written"
+    status = 500
+    title = "Not written"
+
+
+class CheckpointNotWritten(NotWritten):
     """A checkpoint couldn't be written: a full disk, or a folder that is gone. Earlier ones are as they were."""
 
     code = "checkpoint_not_written"
-    status = 500
     title = "Checkpoint not written"
+
+
+class Crashed(NearfirstError):
+    """The process that did the work hung or vanished: the run is tried again, but not for ever."""
 
 
 def invalid_input_from_validation(error: ValidationError, what: str) -> InvalidInput:

@@ -21,7 +21,7 @@ from celery import Celery
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from nearfirst.contracts.problems import NearfirstError
+from nearfirst.contracts.problems import Crashed, NearfirstError
 from nearfirst.contracts.progress import Cancelled, Fenced, Interrupted
 from nearfirst.contracts.runs import RunKind, RunState
 from nearfirst.contracts.training import Checkpoint, CheckpointTier, MetricRow
@@ -73,10 +73,6 @@ class Worker:
 
     def __post_init__(self) -> None:
         self.owner = self.owner or f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(3)}"
-
-
-class Crashed(NearfirstError):
-    """The process that did the work hung or vanished: the run is tried again, but not for ever."""
 
 
 class RunContext:
