@@ -238,7 +238,8 @@ def test_a_model_folder_must_be_allowed_and_have_weights(suite: RunningSuite, da
 
 BAD_JOBS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "two sources": ({"dataset": "ds_x"}, ["arrangement", "dataset"]),
-    "more GPUs than this release trains on": ({"gpus": 2}, ["gpus"]),
+    "more processes than a step has rows": ({"gpus": 9}, ["9", "8", "global_batch_size"]),
+    "CPU processes beside GPUs": ({"gpus": 2, "processes": 2}, ["processes", "gpus"]),
     "a micro-batch above the batch": ({"micro_batch_size": 9}, ["9", "8"]),
     "an unknown field": ({"learning_rate": 1}, ["learning_rate"]),
     "an unknown schedule": ({"schedule": {"kind": "square"}}, ["schedule.kind", "'cosine'"]),
@@ -312,8 +313,8 @@ def test_a_query_parameter_that_is_not_known_is_refused_and_nothing_is_queued(
 ) -> None:
     before = len(suite.get("/train-jobs")["items"])
     body = train_body(None, datasets["test"], suite.home, dataset=datasets["train"])
-    answer = suite.client.post("/train-jobs?dry_run=true", json=body)
-    assert "'dry_run'" in problem(answer, 422, "invalid_input")
+    answer = suite.client.post("/train-jobs?dryrun=true", json=body)
+    assert "'dryrun'" in problem(answer, 422, "invalid_input")
     assert len(suite.get("/train-jobs")["items"]) == before
     assert "cursor, limit" in problem(suite.client.get("/datasets?page=2"), 422, "invalid_input")
 
