@@ -76,6 +76,9 @@ class Witness:
         self._updates += [Update(**json.loads(line)) for line in lines]
         return [update for update in self._updates if update.run == run]
 
+    def close(self) -> None:
+        self._file.close()
+
     def num_updates(self, run: str, attempt: int) -> int:
         """Updates that the first rank has made in this attempt."""
         return sum(update.attempt == attempt and update.rank == 0 for update in self.updates(run))
@@ -123,6 +126,7 @@ def arena(
     suite.start_api()
     yield arena
     suite.close()
+    arena.witness.close()
 
 
 def rows() -> list[dict[str, str]]:
