@@ -21,7 +21,7 @@ DATA ?=
 DEMO_FLAGS ?=
 BENCH_FLAGS ?=
 
-.PHONY: help install demo test test-distributions check-p3 lint format bench bench-arrangement bench-embedding clean
+.PHONY: help install demo test test-distributions check-p3 check-kills lint format bench bench-arrangement bench-embedding clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -58,6 +58,9 @@ lint: $(INSTALLED)  ## ruff, mypy, import-linter
 format: $(INSTALLED)  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+check-kills: $(INSTALLED)  ## twenty kills of trainers and workers, against the same jobs undisturbed
+	$(BIN)/python -m pytest -m slow tests/campaigns/test_training_kills.py
 
 check-p3: $(INSTALLED)  ## every method on the whole of real P3 against its literal float64 version
 	$(BIN)/python -m pytest -m slow tests/campaigns/test_whole_data.py
