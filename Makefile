@@ -21,7 +21,8 @@ DATA ?=
 DEMO_FLAGS ?=
 BENCH_FLAGS ?=
 
-.PHONY: help install demo test test-distributions check-p3 check-kills lint format bench bench-arrangement bench-embedding clean
+.PHONY: help install demo test test-distributions check-p3 check-kills lint format bench bench-arrangement bench-embedding \
+	bench-training clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -65,13 +66,16 @@ check-kills: $(INSTALLED)  ## twenty kills of trainers and workers, against the 
 check-p3: $(INSTALLED)  ## every method on the whole of real P3 against its literal float64 version
 	$(BIN)/python -m pytest -m slow tests/campaigns/test_whole_data.py
 
-bench: bench-arrangement bench-embedding  ## both benchmarks
+bench: bench-arrangement bench-embedding bench-training  ## all benchmarks
 
 bench-arrangement: $(INSTALLED)  ## WSD and TMA against one matrix product, and TMA on real P3 against the paper's loop
 	$(BIN)/python tests/bench/bench_arrangement.py $(BENCH_FLAGS)
 
 bench-embedding: $(INSTALLED)  ## the encoders against SentenceTransformer.encode with its defaults
 	$(BIN)/python tests/bench/bench_embedding.py $(BENCH_FLAGS)
+
+bench-training: $(INSTALLED)  ## the training loop against transformers' Trainer and padding to 1,024; what checkpoints cost
+	$(BIN)/python tests/bench/bench_training.py $(BENCH_FLAGS)
 
 clean:  ## remove the environment and what the targets made
 	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -5,6 +5,7 @@ Legend: R tokenized rows.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,14 @@ from numpy.typing import NDArray
 from nearfirst.contracts.progress import ProgressCallback, ignore_progress
 from nearfirst.contracts.training import TemplateName
 from nearfirst.data.example import Example
-from nearfirst.data.template import tokenize_example
+from nearfirst.data.template import tokenize_examples
 from nearfirst_training.plan import Plan
 
 UNSCORED = -100
 """Label of a token that no loss is taken on."""
 
-_PROGRESS_EVERY = 256
+_CHUNK = 256
+"""Examples that are tokenized together, on all cores when the tokenizer can; progress is told after each chunk."""
 
 
 @dataclass(frozen=True)
@@ -78,16 +80,15 @@ def tokenize_rows(
     tokens: list[NDArray[np.int32]] = []
     labels: list[NDArray[np.int32]] = []
     num_truncated = 0
-    for example in examples:
-        row = tokenize_example(example, tokenizer, max_length, template)
-        ids.append(example.id)
-        tasks.append(example.task)
-        tokens.append(np.asarray(row.input_ids, dtype=np.int32))
-        labels.append(np.asarray(row.labels, dtype=np.int32))
-        num_truncated += row.is_truncated
-        if len(ids) % _PROGRESS_EVERY == 0:
-            progress(len(ids), total, "rows")
-    progress(len(ids), total, "rows")
+    left = iter(examples)
+    while chunk := list(islice(left, _CHUNK)):
+        for example, row in zip(chunk, tokenize_examples(chunk, tokenizer, max_length, template), strict=True):
+            ids.append(example.id)
+            tasks.append(example.task)
+            tokens.append(row.input_ids.astype(np.int32))
+            labels.append(row.labels.astype(np.int32))
+            num_truncated += row.is_truncated
+        progress(len(ids), total, "rows")
     empty = np.empty(0, dtype=np.int32)
     return TokenizedRows(
         ids=ids,
