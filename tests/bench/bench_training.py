@@ -11,7 +11,8 @@ does. The runs are in training_runs.py.
 - The same rows in the same order: real P3, drawn evenly over the file and shuffled. The same Llama with random weights,
   fused AdamW, learning rate and clipping. A forward pass has at most half the rows of a step.
 - Compared are steps 3 to 10; importing, reading, tokenizing and making the model come before. Tokens are real ones, not
-  pads. Both loops record the loss of every step.
+  pads. Both loops record the loss of every step. Beside it, in no bar, processor time of all threads: with
+  OMP_NUM_THREADS=1 it says more than time does on a machine that does other things too.
 - trainer: sequential sampler, each micro-batch padded to its longest row by DataCollatorForSeq2Seq, rows tokenized
   ahead. padded: our loop, with every row padded to 1,024. checkpoints: our loop with weights and state every 10 steps,
   against the one without: from the end of step 10 to the end of step `--steps`, in which as many are written as there
@@ -145,11 +146,16 @@ def median_s(runs: list[dict[str, Any]], clock: str, start: int, stop: int) -> f
 def compared(runs: Runs, num_tokens: int, steps: int) -> dict[str, Any]:
     """Medians of each, and the ratios that have bars; `num_tokens`: of the steps that are compared."""
     seconds = {name: median_s(found, "ended_s", WARM_STEPS, COMPARED_STEPS) for name, found in runs.items()}
+    cpu_s = {name: median_s(found, "cpu_s", WARM_STEPS, COMPARED_STEPS) for name, found in runs.items()}
     plain_s, saving_s = (median_s(runs[name], "ended_s", CHECKPOINT_EVERY, steps) for name in ("ours", "checkpoints"))
+    plain_cpu_s, saving_cpu_s = (
+        median_s(runs[name], "cpu_s", CHECKPOINT_EVERY, steps) for name in ("ours", "checkpoints")
+    )
     blocked_s = median_s(runs["checkpoints"], "blocked_s", CHECKPOINT_EVERY, steps)
     return {
         "num_tokens": num_tokens,
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "cpu_s": {name: round(value, 3) for name, value in cpu_s.items()},
         "tokens_per_s": {name: round(num_tokens / value, 1) for name, value in seconds.items()},
         "peak_gib": {name: statistics.median(each["peak_gib"] for each in found) for name, found in runs.items()},
         "ratio": {name: round(seconds[name] / seconds["ours"], 3) for name in BARS},
@@ -157,6 +163,7 @@ def compared(runs: Runs, num_tokens: int, steps: int) -> dict[str, Any]:
             "plain_s": round(plain_s, 3),
             "saving_s": round(saving_s, 3),
             "share": round(saving_s / plain_s - 1, 4),
+            "cpu_share": round(saving_cpu_s / plain_cpu_s - 1, 4),
             "blocked_share": round(blocked_s / plain_s, 4),
         },
         "losses": {name: found[0]["losses"][:NUM_LOSSES] for name, found in runs.items()},
@@ -235,13 +242,13 @@ def print_tables(result: dict[str, Any]) -> None:
     """The result for a person, on stderr: stdout is JSON alone."""
     steps = f"Steps {WARM_STEPS + 1} to {COMPARED_STEPS}, {result['num_tokens']} tokens"
     table = Table(title=f"{steps}, medians of {result['repeats']}")
-    for column in ("", "seconds", "tokens/s", "ours is", "bar", "peak memory"):
+    for column in ("", "seconds", "CPU seconds", "tokens/s", "ours is", "bar", "peak memory"):
         table.add_column(column, justify="right")
     for name, seconds in result["seconds"].items():
         ratio = f"{result['ratio'][name]}x" if name in BARS else ""
         bar = f"{BARS[name]}x" if name in BARS else ""
-        row = (f"{seconds}", f"{result['tokens_per_s'][name]}", ratio, bar, f"{result['peak_gib'][name]:.2f} GiB")
-        table.add_row(name, *row)
+        times = (f"{seconds}", f"{result['cpu_s'][name]}", f"{result['tokens_per_s'][name]}")
+        table.add_row(name, *times, ratio, bar, f"{result['peak_gib'][name]:.2f} GiB")
     console.print(table)
     console.print(
         f"a checkpoint every {CHECKPOINT_EVERY} steps costs {result['checkpoints']['share']:.1%} of the time (bar "
