@@ -60,8 +60,8 @@ format: $(INSTALLED)  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-check-kills: $(INSTALLED)  ## twenty kills of trainers and workers, against the same jobs undisturbed
-	$(BIN)/python -m pytest -m slow tests/campaigns/test_training_kills.py
+check-kills: $(INSTALLED)  ## twenty kills of trainers and workers, two ranks through the queue, trainings that can't go on
+	$(BIN)/python -m pytest -m slow tests/campaigns/test_training_kills.py tests/integration/suite
 
 check-p3: $(INSTALLED)  ## every method on the whole of real P3 against its literal float64 version
 	$(BIN)/python -m pytest -m slow tests/campaigns/test_whole_data.py

@@ -17,6 +17,8 @@ from safetensors.torch import load_file, save_file
 from tests.support.suite import RunningSuite
 from tests.support.trainers import ranks_of, wait_for_ranks
 
+pytestmark = pytest.mark.slow
+
 NUM_SHORT, NUM_LONG = 16, 8
 """Two steps of short rows, and one in which those of rank 1 are long."""
 MEMORY_BYTES = 12 * 2**30

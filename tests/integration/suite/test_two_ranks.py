@@ -16,6 +16,8 @@ from tests.support.trainers import family_of, wait_for_ranks
 
 from nearfirst.registry.migrate import upgrade
 
+pytestmark = pytest.mark.slow
+
 LEASE_S = 4.0
 WORKERS = ("first", "second")
 
