@@ -240,10 +240,11 @@ def wait_for_attempt(arena: Arena, job_id: str, attempt: int) -> None:
 def half_written(run_folder: Path, since_s: float) -> list[str]:
     """Checkpoints that are being written, or that a kill left half written, not before this time."""
     found = []
-    for path in run_folder.glob("checkpoints/step-*/*.partial"):
-        with contextlib.suppress(FileNotFoundError):
-            if path.stat().st_mtime > since_s:
-                found.append(f"{path.parent.name}/{path.stem}")
+    for step in run_folder.glob("checkpoints/step-*"):
+        with contextlib.suppress(FileNotFoundError):  # the trainer deletes old ones meanwhile
+            for path in step.iterdir():
+                if path.suffix == ".partial" and path.stat().st_mtime > since_s:
+                    found.append(f"{step.name}/{path.stem}")
     return found
 
 
