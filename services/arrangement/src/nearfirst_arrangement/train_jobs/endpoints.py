@@ -15,6 +15,7 @@ from nearfirst.web.dependencies import (
     Page,
     PageDep,
     ReadSession,
+    RunsPageDep,
     SettingsDep,
     StoreDep,
     WriteSession,
@@ -22,7 +23,7 @@ from nearfirst.web.dependencies import (
     encode_cursor,
     is_row_number,
 )
-from nearfirst.web.runs import AcceptingDep, IdempotencyKey
+from nearfirst.web.runs import AcceptingDep, IdempotencyKey, runs_page
 from nearfirst_arrangement.train_jobs import service
 
 router = APIRouter(prefix="/train-jobs", tags=["train-jobs"])
@@ -55,9 +56,9 @@ def create_train_job(
 
 
 @router.get("")
-def list_train_jobs(session: ReadSession, settings: SettingsDep, page: PageDep) -> Page[TrainJob]:
+def list_train_jobs(session: ReadSession, settings: SettingsDep, page: RunsPageDep) -> Page[TrainJob]:
     """Jobs in the order of their creation."""
-    rows, following = records.list_runs(session, RunKind.TRAIN_JOB, page.after, page.limit)
+    rows, following = runs_page(session, RunKind.TRAIN_JOB, page)
     shower = service.Shower(session, settings)
     return Page[TrainJob](items=[shower.show(row) for row in rows], next_cursor=encode_cursor(following))
 
