@@ -144,12 +144,12 @@ def record_metrics(session: Session, claimed: Claim, rows: Sequence[MetricRow]) 
 
 
 def list_metrics(
-    session: Session, run_id: str, name: str | None, after: tuple[int, str] | None, limit: int
+    session: Session, run_id: str, names: Sequence[str] | None, after: tuple[int, str] | None, limit: int
 ) -> tuple[list[MetricRow], tuple[int, str] | None]:
-    """Measurements by step, then name, and the keyset of the next page."""
+    """Measurements by step, then name, and the keyset of the next page. `names`: only these; None: all."""
     query = select(MetricRecord).where(MetricRecord.run_id == run_id)
-    if name is not None:
-        query = query.where(MetricRecord.name == name)
+    if names is not None:
+        query = query.where(MetricRecord.name.in_(names))
     if after is not None:
         step, last_name = after
         query = query.where(
