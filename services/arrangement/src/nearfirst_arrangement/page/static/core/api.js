@@ -19,13 +19,16 @@ export class Problem extends Error {
 /**
  * The address of an API path, below wherever this page is served.
  * @param {string} path begins with a slash
- * @param {Record<string, string | number | boolean | null | undefined>} [query] empty values are left out
+ * @param {Record<string, string | number | boolean | null | undefined | string[]>} [query] empty values are left out; each of
+ * a list is given by itself
  * @returns {string}
  */
 export function apiUrl(path, query = {}) {
   const url = new URL(`.${path}`, document.baseURI.split("#")[0]);
-  for (const [name, value] of Object.entries(query)) {
-    if (value !== null && value !== undefined && value !== "") url.searchParams.set(name, String(value));
+  for (const [name, given] of Object.entries(query)) {
+    for (const value of Array.isArray(given) ? given : [given]) {
+      if (value !== null && value !== undefined && value !== "") url.searchParams.append(name, String(value));
+    }
   }
   return url.href;
 }
