@@ -21,6 +21,9 @@ from nearfirst_arrangement.evaluations.endpoints import router as evaluations
 from nearfirst_arrangement.events.endpoints import router as events
 from nearfirst_arrangement.keys.endpoints import PREFIX as KEYS
 from nearfirst_arrangement.keys.endpoints import router as keys
+from nearfirst_arrangement.page.endpoints import make_router as make_page_router
+from nearfirst_arrangement.page.endpoints import open_paths
+from nearfirst_arrangement.page.files import read_page_files
 from nearfirst_arrangement.queue.endpoints import router as queue
 from nearfirst_arrangement.studies.endpoints import router as studies
 from nearfirst_arrangement.train_jobs.endpoints import router as train_jobs
@@ -46,6 +49,7 @@ def make_app(settings: Settings | None = None) -> FastAPI:
         if not is_current(database):
             raise NotReady("the registry's tables are of another version: run `python -m nearfirst.registry.migrate`")
 
+    page = read_page_files()
     app = create_app(
         "Nearfirst",
         settings,
@@ -53,6 +57,7 @@ def make_app(settings: Settings | None = None) -> FastAPI:
         readiness=readiness,
         upload_paths=frozenset({"/datasets"}),
         admin_paths=frozenset({KEYS}),
+        open_paths=open_paths(page),
     )
     app.state.metrics.register(RegistryMetrics(database, settings.lease_s, settings.metrics_max_age_s))
     app.state.database = database
@@ -60,4 +65,5 @@ def make_app(settings: Settings | None = None) -> FastAPI:
     app.state.celery = celery
     for router in (datasets, arrangements, train_jobs, evaluations, studies, queue, events, keys):
         app.include_router(router)
+    app.include_router(make_page_router(page))
     return app

@@ -301,3 +301,7 @@ class TrainJob(Contract):
     waits_for: list[str] = Field(default_factory=list)
     """Runs that must succeed first: the arrangement."""
     waits_because: str | None = None
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    """When its first attempt began."""
+    finished_at: datetime | None = None

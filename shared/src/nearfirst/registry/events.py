@@ -68,3 +68,11 @@ def list_events(session: Session, after: int, run_id: str | None, limit: int = 5
         )
         for row in session.execute(query).scalars()
     ]
+
+
+def seq_before_newest(session: Session, count: int, run_id: str | None) -> int:
+    """The `seq` after which there are `count` events, of one run if it is named; 0 when there are no more than that."""
+    query = select(EventRow.seq).order_by(EventRow.seq.desc()).offset(count).limit(1)
+    if run_id is not None:
+        query = query.where(EventRow.run_id == run_id)
+    return session.execute(query).scalar_one_or_none() or 0

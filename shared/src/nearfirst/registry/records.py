@@ -1,15 +1,16 @@
 """Datasets, measurements, checkpoints, logs and events: queries beside the run state machine."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import Select, Text, cast, delete, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from nearfirst.contracts.datasets import Dataset
 from nearfirst.contracts.problems import NotFound
-from nearfirst.contracts.runs import RunKind
+from nearfirst.contracts.runs import RunKind, RunState
 from nearfirst.contracts.training import Checkpoint, CheckpointTier, MetricRow
 from nearfirst.registry.database import utc_now
 from nearfirst.registry.models import CheckpointRecord, DatasetRow, LogRecord, MetricRecord, RunRow
@@ -56,18 +57,66 @@ def first_dataset_of(session: Session, digest: str) -> str | None:
     return session.execute(query).scalar_one_or_none()
 
 
-def list_datasets(session: Session, after: int, limit: int) -> tuple[list[Dataset], int | None]:
-    """Datasets in the order of their registration, and the keyset of the next page."""
-    query = select(DatasetRow).where(DatasetRow.seq > after).order_by(DatasetRow.seq).limit(limit + 1)
-    rows = list(session.execute(query).scalars())
+def list_datasets(
+    session: Session, after: int, limit: int, *, text: str | None = None, newest_first: bool = False
+) -> tuple[list[Dataset], int | None]:
+    """Datasets in the order of their registration, and the keyset of the next page.
+
+    Args:
+        session: open transaction.
+        after: keyset of this page; 0: the first.
+        limit: most datasets.
+        text: only those whose id or name has this in it, in capital or small letters; None: all.
+        newest_first: the other way round.
+    """
+    query = select(DatasetRow)
+    if text is not None:
+        query = query.where(
+            or_(*(column.icontains(text, autoescape=True) for column in (DatasetRow.id, DatasetRow.name)))
+        )
+    rows = list(session.execute(page_query(query, DatasetRow.seq, after, limit, newest_first)).scalars())
     return [_dataset(row) for row in rows[:limit]], next_key([row.seq for row in rows], limit)
 
 
-def list_runs(session: Session, kind: RunKind, after: int, limit: int) -> tuple[list[RunRow], int | None]:
-    """Runs of a kind in the order of their creation, and the keyset of the next page."""
-    query = select(RunRow).where(RunRow.kind == kind, RunRow.seq > after).order_by(RunRow.seq).limit(limit + 1)
-    rows = list(session.execute(query).scalars())
+def list_runs(
+    session: Session,
+    kind: RunKind,
+    after: int,
+    limit: int,
+    *,
+    state: RunState | None = None,
+    text: str | None = None,
+    newest_first: bool = False,
+) -> tuple[list[RunRow], int | None]:
+    """Runs of a kind in the order of their creation, and the keyset of the next page.
+
+    Args:
+        session: open transaction.
+        kind: of the runs.
+        after: keyset of this page; 0: the first.
+        limit: most runs.
+        state: only those in it; None: all.
+        text: only those whose id or spec, as JSON, has this in it, in capital or small letters; None: all.
+        newest_first: the other way round.
+    """
+    query = select(RunRow).where(RunRow.kind == kind)
+    if state is not None:
+        query = query.where(RunRow.state == state)
+    if text is not None:
+        as_stored = json.dumps(text)[1:-1]  # the column's text has other than ASCII escaped
+        in_spec = cast(RunRow.spec, Text).icontains(as_stored, autoescape=True)
+        query = query.where(or_(RunRow.id.icontains(text, autoescape=True), in_spec))
+    rows = list(session.execute(page_query(query, RunRow.seq, after, limit, newest_first)).scalars())
     return rows[:limit], next_key([row.seq for row in rows], limit)
+
+
+def page_query(
+    query: Select[Any], seq: InstrumentedAttribute[int], after: int, limit: int, newest_first: bool
+) -> Select[Any]:
+    """The rows of a query after a keyset (0: from its first) in the order of `seq`, and one more."""
+    if after:
+        query = query.where(seq < after if newest_first else seq > after)
+    return query.order_by(seq.desc() if newest_first else seq).limit(limit + 1)
 
 
 def next_key(seqs: Sequence[int], limit: int) -> int | None:
@@ -95,12 +144,12 @@ def record_metrics(session: Session, claimed: Claim, rows: Sequence[MetricRow]) 
 
 
 def list_metrics(
-    session: Session, run_id: str, name: str | None, after: tuple[int, str] | None, limit: int
+    session: Session, run_id: str, names: Sequence[str] | None, after: tuple[int, str] | None, limit: int
 ) -> tuple[list[MetricRow], tuple[int, str] | None]:
-    """Measurements by step, then name, and the keyset of the next page."""
+    """Measurements by step, then name, and the keyset of the next page. `names`: only these; None: all."""
     query = select(MetricRecord).where(MetricRecord.run_id == run_id)
-    if name is not None:
-        query = query.where(MetricRecord.name == name)
+    if names is not None:
+        query = query.where(MetricRecord.name.in_(names))
     if after is not None:
         step, last_name = after
         query = query.where(

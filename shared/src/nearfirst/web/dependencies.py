@@ -5,7 +5,7 @@ import base64
 import binascii
 import json
 from collections.abc import AsyncIterator
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from fastapi import Depends, Query, Request
 from fastapi.concurrency import contextmanager_in_threadpool
@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from nearfirst.contracts.base import Contract
 from nearfirst.contracts.problems import Forbidden, InvalidInput
+from nearfirst.contracts.runs import RunState
 from nearfirst.registry.database import Database
 from nearfirst.settings import Settings
 from nearfirst.store.artifacts import Store
@@ -149,6 +150,31 @@ class PageQuery:
 
 
 PageDep = Annotated[PageQuery, Depends()]
+
+ListOrder = Annotated[Literal["oldest", "newest"], Query(description="Which of the list comes first.")]
+Contained = Annotated[
+    str | None, Query(min_length=1, max_length=200, description="Only what has this text in its id, name or spec.")
+]
+
+
+class RunsPageQuery(PageQuery):
+    """`?state=&text=&order=` beside `?cursor=&limit=`, of a list of runs."""
+
+    def __init__(
+        self,
+        state: RunState | None = None,
+        text: Contained = None,
+        order: ListOrder = "oldest",
+        cursor: Annotated[str | None, Query(max_length=500)] = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    ) -> None:
+        super().__init__(cursor, limit)
+        self.state = state
+        self.text = text
+        self.newest_first = order == "newest"
+
+
+RunsPageDep = Annotated[RunsPageQuery, Depends()]
 
 
 async def refuse_unknown_query(request: Request) -> None:

@@ -1,4 +1,4 @@
-"""What every POST that queues a run does: keep the key, commit, answer 202, send the message."""
+"""What every POST that queues a run does: keep the key, commit, answer 202, send the message. And lists of runs."""
 
 from typing import Annotated
 
@@ -6,13 +6,14 @@ from celery import Celery
 from fastapi import BackgroundTasks, Depends, Header, Request, Response
 from sqlalchemy.orm import Session
 
-from nearfirst.contracts.runs import RunAccepted, RunState
+from nearfirst.contracts.runs import RunAccepted, RunKind, RunState
 from nearfirst.queue.app import send
 from nearfirst.registry.dependencies import all_unfinished_dependencies
 from nearfirst.registry.models import RunRow
+from nearfirst.registry.records import list_runs
 from nearfirst.registry.sweep import take_deliveries
 from nearfirst.settings import Settings
-from nearfirst.web.dependencies import CallerDep
+from nearfirst.web.dependencies import CallerDep, RunsPageQuery
 
 
 async def _owned_key(
@@ -56,3 +57,16 @@ async def _accepting(request: Request, response: Response, background: Backgroun
 
 
 AcceptingDep = Annotated[Accepting, Depends(_accepting)]
+
+
+def runs_page(session: Session, kind: RunKind, page: RunsPageQuery) -> tuple[list[RunRow], int | None]:
+    """The runs of a kind that a list was asked for, and the keyset of the next page."""
+    return list_runs(
+        session,
+        kind,
+        page.after,
+        page.limit,
+        state=page.state,
+        text=page.text,
+        newest_first=page.newest_first,
+    )

@@ -10,19 +10,19 @@ from nearfirst.contracts.arrangements import Arrangement, ArrangementSpec
 from nearfirst.contracts.exports import ExportFileType, ExportFormat, ExportManifest
 from nearfirst.contracts.reports import ReportedArrangement, SimilarityCurve
 from nearfirst.contracts.runs import RunAccepted, RunKind
-from nearfirst.registry import cancellation, records, runs
+from nearfirst.registry import cancellation, runs
 from nearfirst.registry.models import RunRow
 from nearfirst.registry.results import artifact_of
 from nearfirst.web.dependencies import (
     Page,
-    PageDep,
     ReadSession,
+    RunsPageDep,
     SettingsDep,
     StoreDep,
     WriteSession,
     encode_cursor,
 )
-from nearfirst.web.runs import AcceptingDep, IdempotencyKey
+from nearfirst.web.runs import AcceptingDep, IdempotencyKey, runs_page
 from nearfirst_arrangement.arrangements import service
 from nearfirst_arrangement.measures.curve_figure import draw_curve
 from nearfirst_arrangement.measures.report_figure import draw_report
@@ -49,9 +49,9 @@ def create_arrangement(
 
 
 @router.get("")
-def list_arrangements(session: ReadSession, page: PageDep) -> Page[Arrangement]:
-    """Arrangements in the order of their creation."""
-    rows, following = records.list_runs(session, RunKind.ARRANGEMENT, page.after, page.limit)
+def list_arrangements(session: ReadSession, page: RunsPageDep) -> Page[Arrangement]:
+    """Arrangements in the order of their creation, or the other way round."""
+    rows, following = runs_page(session, RunKind.ARRANGEMENT, page)
     return Page[Arrangement](items=[service.show(session, row) for row in rows], next_cursor=encode_cursor(following))
 
 

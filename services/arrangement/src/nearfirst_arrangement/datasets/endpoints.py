@@ -11,7 +11,9 @@ from nearfirst.contracts.datasets import Dataset, DatasetFormat, DatasetSource, 
 from nearfirst.contracts.problems import InvalidInput, invalid_input_from_validation
 from nearfirst.registry import records
 from nearfirst.web.dependencies import (
+    Contained,
     DatabaseDep,
+    ListOrder,
     Page,
     PageDep,
     ReadSession,
@@ -102,9 +104,11 @@ def _source(body: bytes) -> DatasetSource:
 
 
 @router.get("")
-def list_datasets(session: ReadSession, page: PageDep) -> Page[Dataset]:
+def list_datasets(
+    session: ReadSession, page: PageDep, text: Contained = None, order: ListOrder = "oldest"
+) -> Page[Dataset]:
     """Datasets in the order of their registration."""
-    items, following = records.list_datasets(session, page.after, page.limit)
+    items, following = records.list_datasets(session, page.after, page.limit, text=text, newest_first=order == "newest")
     return Page[Dataset](items=items, next_cursor=encode_cursor(following))
 
 

@@ -15,13 +15,13 @@ from nearfirst.contracts.evaluations import (
 )
 from nearfirst.contracts.problems import InvalidInput
 from nearfirst.contracts.runs import RunAccepted, RunKind
-from nearfirst.registry import evaluations, records, runs
+from nearfirst.registry import evaluations, runs
 from nearfirst.registry.models import RunRow
 from nearfirst.web.dependencies import (
     MAX_ROW_NUMBER,
     Page,
-    PageDep,
     ReadSession,
+    RunsPageDep,
     SettingsDep,
     StoreDep,
     WriteSession,
@@ -29,7 +29,7 @@ from nearfirst.web.dependencies import (
     encode_cursor,
     is_row_number,
 )
-from nearfirst.web.runs import AcceptingDep, IdempotencyKey
+from nearfirst.web.runs import AcceptingDep, IdempotencyKey, runs_page
 from nearfirst_arrangement.evaluations import service
 from nearfirst_arrangement.evaluations.examples import ExampleFilter, ExampleKey, examples_page
 from nearfirst_arrangement.evaluations.repository import UnitKey
@@ -58,9 +58,9 @@ def create_evaluation(
 
 
 @router.get("")
-def list_evaluations(session: ReadSession, page: PageDep) -> Page[Evaluation]:
+def list_evaluations(session: ReadSession, page: RunsPageDep) -> Page[Evaluation]:
     """Evaluations in the order of their creation."""
-    rows, following = records.list_runs(session, RunKind.EVALUATION, page.after, page.limit)
+    rows, following = runs_page(session, RunKind.EVALUATION, page)
     return Page[Evaluation](items=service.show_all(session, rows), next_cursor=encode_cursor(following))
 
 

@@ -11,6 +11,7 @@ from nearfirst.contracts.studies import AddedSeeds, Study, StudyEstimate, StudyN
 from nearfirst.registry import runs, studies
 from nearfirst.registry.models import RunRow
 from nearfirst.web.dependencies import (
+    ListOrder,
     Page,
     PageDep,
     ReadSession,
@@ -70,9 +71,12 @@ def list_studies(
     page: PageDep,
     state: RunState | None = None,
     name: Annotated[str | None, Query(max_length=200)] = None,
+    order: ListOrder = "oldest",
 ) -> Page[Study]:
     """Studies in the order of their creation; `?state=` and `?name=` (a part of it) keep some."""
-    rows, following = repository.list_studies(session, page.after, page.limit, state=state, name=name)
+    rows, following = repository.list_studies(
+        session, page.after, page.limit, state=state, name=name, newest_first=order == "newest"
+    )
     return Page[Study](items=[service.show(row) for row in rows], next_cursor=encode_cursor(following))
 
 

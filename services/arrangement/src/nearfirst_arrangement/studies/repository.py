@@ -5,27 +5,28 @@ from sqlalchemy.orm import Session
 
 from nearfirst.contracts.runs import RunKind, RunState
 from nearfirst.registry.models import RunRow, StudyNodeRow
-from nearfirst.registry.records import next_key
+from nearfirst.registry.records import next_key, page_query
 
 
 def list_studies(
-    session: Session, after: int, limit: int, *, state: RunState | None, name: str | None
+    session: Session, after: int, limit: int, *, state: RunState | None, name: str | None, newest_first: bool = False
 ) -> tuple[list[RunRow], int | None]:
     """Studies in the order of their creation, and the keyset of the next page.
 
     Args:
         session: open transaction.
-        after: keyset of this page.
+        after: keyset of this page; 0: the first.
         limit: most studies.
         state: only those in it; None: all.
         name: only those whose name has this in it, in capital or small letters; None: all.
+        newest_first: the other way round.
     """
-    query = select(RunRow).where(RunRow.kind == RunKind.STUDY, RunRow.seq > after)
+    query = select(RunRow).where(RunRow.kind == RunKind.STUDY)
     if state is not None:
         query = query.where(RunRow.state == state)
     if name is not None:
         query = query.where(RunRow.spec["name"].as_string().icontains(name, autoescape=True))
-    rows = list(session.execute(query.order_by(RunRow.seq).limit(limit + 1)).scalars())
+    rows = list(session.execute(page_query(query, RunRow.seq, after, limit, newest_first)).scalars())
     return rows[:limit], next_key([row.seq for row in rows], limit)
 
 

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 from fastapi.responses import FileResponse, JSONResponse
+from pydantic import Field
 
 from nearfirst.contracts.estimates import TrainEstimate
 from nearfirst.contracts.problems import InvalidInput
@@ -15,6 +16,7 @@ from nearfirst.web.dependencies import (
     Page,
     PageDep,
     ReadSession,
+    RunsPageDep,
     SettingsDep,
     StoreDep,
     WriteSession,
@@ -22,10 +24,12 @@ from nearfirst.web.dependencies import (
     encode_cursor,
     is_row_number,
 )
-from nearfirst.web.runs import AcceptingDep, IdempotencyKey
-from nearfirst_arrangement.train_jobs import service
+from nearfirst.web.runs import AcceptingDep, IdempotencyKey, runs_page
+from nearfirst_arrangement.train_jobs import repository, service
 
 router = APIRouter(prefix="/train-jobs", tags=["train-jobs"])
+
+MetricName = Annotated[str, Field(max_length=300)]
 
 
 @router.post(
@@ -55,9 +59,9 @@ def create_train_job(
 
 
 @router.get("")
-def list_train_jobs(session: ReadSession, settings: SettingsDep, page: PageDep) -> Page[TrainJob]:
+def list_train_jobs(session: ReadSession, settings: SettingsDep, page: RunsPageDep) -> Page[TrainJob]:
     """Jobs in the order of their creation."""
-    rows, following = records.list_runs(session, RunKind.TRAIN_JOB, page.after, page.limit)
+    rows, following = runs_page(session, RunKind.TRAIN_JOB, page)
     shower = service.Shower(session, settings)
     return Page[TrainJob](items=[shower.show(row) for row in rows], next_cursor=encode_cursor(following))
 
@@ -72,12 +76,21 @@ def get_train_job(job_id: str, session: ReadSession, settings: SettingsDep) -> T
 def list_metrics(
     job_id: str,
     session: ReadSession,
-    name: Annotated[str | None, Query(max_length=300)] = None,
+    name: Annotated[list[MetricName] | None, Query(max_length=100)] = None,
     cursor: Annotated[str | None, Query(max_length=500)] = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+    points: Annotated[int | None, Query(ge=4, le=10_000)] = None,
 ) -> Page[MetricRow]:
-    """Measurements by step, then name; `?name=` keeps one."""
+    """Measurements by step, then name; `?name=`, which may be given several times, keeps those.
+
+    With `?points=` the answer is one page with at most that many measurements of each name, enough to draw its curve:
+    the first, the last, and of each stretch of steps the lowest and the highest.
+    """
     runs.get(session, job_id, RunKind.TRAIN_JOB)
+    if points is not None:
+        if cursor is not None:
+            raise InvalidInput("cursor: goes with pages, and `points` answers with one")
+        return Page[MetricRow](items=repository.thinned_metrics(session, job_id, name, points))
     items, following = records.list_metrics(session, job_id, name, _metrics_key(cursor), limit)
     return Page[MetricRow](items=items, next_cursor=encode_cursor(following))
 

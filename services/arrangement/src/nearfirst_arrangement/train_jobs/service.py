@@ -108,6 +108,9 @@ class Shower:
             attempt=row.attempt,
             waits_for=unfinished_dependencies(self._session, row.id) if is_queued else [],
             waits_because=self._queue.why_waits(row) if is_queued else None,
+            created_at=row.created_at,
+            started_at=row.started_at,
+            finished_at=row.finished_at,
         )
 
 
