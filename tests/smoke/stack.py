@@ -30,10 +30,11 @@ class Stack:
         """
         self.url = f"http://127.0.0.1:{_free_port()}"
         self.secrets = {name: secrets.token_hex(24) for name in SECRETS}
+        self._project = f"nearfirst-smoke-{os.getpid()}"
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(_OURS)},
             **self.secrets,
-            "COMPOSE_PROJECT_NAME": f"nearfirst-smoke-{os.getpid()}",
+            "COMPOSE_PROJECT_NAME": self._project,
             "COMPOSE_PROFILES": "rewards",
             "COMPOSE_ENV_FILES": os.devnull,
             "COMPOSE_ANSI": "never",
@@ -68,6 +69,12 @@ class Stack:
         ids = self.compose("ps", "--all", "--quiet").split()
         found = json.loads(self.docker("inspect", *ids))
         return {one["Config"]["Labels"]["com.docker.compose.service"]: one for one in found}
+
+    def events_command(self, *events: str) -> list[str]:
+        """A command that prints these events of the stack's containers as they happen, one JSON object a line."""
+        wanted = [argument for event in events for argument in ("--filter", f"event={event}")]
+        label = f"label=com.docker.compose.project={self._project}"
+        return ["docker", "events", "--format", "{{json .}}", "--filter", "type=container", "--filter", label, *wanted]
 
     def _run(self, command: list[str], timeout_s: float) -> str:
         done = subprocess.run(

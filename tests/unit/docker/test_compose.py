@@ -193,7 +193,30 @@ def test_every_image_is_built_by_a_dockerfile_with_its_user_labels_healthcheck_a
         bases = re.findall(r"^ARG \w+_IMAGE=(\S+)$", text, re.MULTILINE)
         assert bases, file
         assert all(re.search(r":v?\d+\.\d+", base) for base in bases), file
-        assert set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)) <= {"${PYTHON_IMAGE}", "${VLLM_IMAGE}"}, file
+        stages = set(re.findall(r"^FROM \S+ AS (\S+)$", text, re.MULTILINE))
+        assert set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)) - stages <= {"${PYTHON_IMAGE}", "${VLLM_IMAGE}"}, file
+
+
+def test_a_change_of_our_sources_leaves_the_layers_of_the_environment() -> None:
+    """Each is copied from a stage of its own, and nothing that changes with each commit is named before them."""
+    for path in (REPOSITORY / "docker").glob("*.Dockerfile"):
+        dependencies, distributions, final = re.split(r"^FROM .*\n", path.read_text(), flags=re.MULTILINE)[1:]
+        assert not re.search(r"^COPY (shared|services/\w+) ", dependencies, re.MULTILINE), path.name
+        assert "--target /opt/nearfirst" in distributions, path.name
+        copies = ["COPY --from=dependencies /opt/venv", "COPY --from=distributions /opt/nearfirst"]
+        places = [final.index(what) for what in (*copies, "ARG VERSION", "ARG REVISION")]
+        assert places == sorted(places), path.name
+
+
+def test_compose_and_the_dockerfiles_name_the_same_bases() -> None:
+    text = (REPOSITORY / "compose.yaml").read_text() + (REPOSITORY / "compose.gpu.yaml").read_text()
+    named = dict(re.findall(r"\$\{STACK_(PYTHON_IMAGE|VLLM_IMAGE):-([^}]+)\}", text))
+    defaults = {
+        (name, base)
+        for path in (REPOSITORY / "docker").glob("*.Dockerfile")
+        for name, base in re.findall(r"^ARG (\w+_IMAGE)=(\S+)$", path.read_text(), re.MULTILINE)
+    }
+    assert defaults == set(named.items())
 
 
 def test_each_image_is_built_by_one_service_and_never_looked_for_in_a_registry() -> None:
