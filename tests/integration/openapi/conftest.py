@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,8 +13,9 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import delete
 from tests.support.served import served
-from tests.support.tiny import make_tiny_llama
+from tests.support.tiny import make_tiny_llama, write_reward_weights, write_weights
 
+from nearfirst.checkpoint_folder import open_checkpoint
 from nearfirst.contracts.keys import Role
 from nearfirst.contracts.runs import RunKind
 from nearfirst.queue.app import make_celery
@@ -26,6 +28,8 @@ from nearfirst.settings import Settings
 from nearfirst.store.artifacts import Store
 from nearfirst_arrangement.tasks import arrange_datasets
 
+TEXTS = ["Say one.", "It is one."]
+CHAT_TEMPLATE = "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
 ROWS = b"".join(b'{"instruction": "Say %d.", "output": "It is %d."}\n' % (n, n) for n in range(8))
 
 
@@ -36,6 +40,8 @@ class Service:
     url: str
     ids: dict[str, str]
     """Values of path parameters that name something."""
+    bodies: dict[str, dict[str, Any]]
+    """By `METHOD /path`, a body that is taken."""
     keys: dict[Role, str] = field(default_factory=dict)
     """Empty: it asks for none."""
 
@@ -53,7 +59,30 @@ def make_embedding_server(settings: Settings) -> FastAPI:
     return make_app(settings, EmbeddingSettings(model="package:all-MiniLM-L6-v2", max_batch_tokens=2000))
 
 
-APP_FACTORIES: dict[str, Callable[[Settings], FastAPI]] = {"api": make_api, "embedding": make_embedding_server}
+def make_generation_server(settings: Settings) -> FastAPI:
+    from nearfirst_generation.app import make_app
+    from nearfirst_generation.settings import GenerationServerSettings
+
+    served = GenerationServerSettings(
+        generation_engine="transformers", generation_model=str(settings.home / "models" / "written")
+    )
+    return make_app(settings, served)
+
+
+def make_scoring_server(settings: Settings) -> FastAPI:
+    from nearfirst_scoring.app import make_app
+    from nearfirst_scoring.settings import ScoringSettings
+
+    model = str(settings.home / "models" / "reward")
+    return make_app(settings, ScoringSettings(model=model, max_length=64, precision="fp32", max_request_tokens=2000))
+
+
+APP_FACTORIES: dict[str, Callable[[Settings], FastAPI]] = {
+    "api": make_api,
+    "embedding": make_embedding_server,
+    "generation": make_generation_server,
+    "scoring": make_scoring_server,
+}
 """Of each HTTP service: a new one is tested as soon as it stands here."""
 
 
@@ -76,7 +105,10 @@ def settings(module_database_url: str, tmp_path_factory: pytest.TempPathFactory)
     """Where everything lies, and no limit on how often one may ask."""
     home = tmp_path_factory.mktemp("home")
     (home / "data").mkdir()
-    make_tiny_llama(home / "models" / "tiny", ["Say one.", "It is one."], vocab_size=300, hidden_size=32, layers=1)
+    for name in ("tiny", "written", "reward"):
+        make_tiny_llama(home / "models" / name, TEXTS, vocab_size=300, hidden_size=32, layers=1, max_length=64)
+    (write_weights(home / "models" / "written", seed=1) / "chat_template.jinja").write_text(CHAT_TEMPLATE)
+    write_reward_weights(home / "models" / "reward", seed=2)
     return {
         "home": home,
         "database_url": module_database_url,
@@ -102,22 +134,43 @@ def open_service(
 ) -> Iterator[Service]:
     """Asks for no key."""
     with served(factory(Settings(**settings))) as url:
-        yield Service(url, seeded_ids)
+        yield Service(url, seeded_ids, good_bodies(settings["home"], seeded_ids))
+
+
+def good_bodies(home: Path, ids: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """What every service would take, by `METHOD /path`."""
+    written = home / "models" / "written"
+    queued = _runs_of(home, ids["dataset_id"])
+    return {f"POST /{path}": body for path, body in queued.items()} | {
+        "POST /evaluations": {"train_job": ids["job_id"], "test": ids["dataset_id"], "metrics": ["loss"]},
+        "POST /indexes": {"dataset": ids["dataset_id"]},
+        "POST /v1/embeddings": {"input": TEXTS, "model": "package:all-MiniLM-L6-v2"},
+        "POST /weights": {"path": str(written), "version": "again", "digest": open_checkpoint(written).digest},
+        "POST /v1/completions": {"prompt": [[3, 9, 12], [7]], "temperature": 0, "max_tokens": 3},
+        "POST /v1/chat/completions": {"messages": [{"role": "user", "content": TEXTS[0]}], "seed": 1},
+        "POST /score": {"pairs": [{"instruction": TEXTS[0], "completion": TEXTS[1]}]},
+    }
+
+
+def _runs_of(home: Path, dataset: str) -> dict[str, dict[str, Any]]:
+    """The spec of a run of each kind that is made of datasets alone, by collection."""
+    sides = {"train": {"dataset": dataset}, "test": {"dataset": dataset}}
+    model = {"name_or_path": str(home / "models" / "tiny"), "init": "random"}
+    studied = {"name": "seeded", "arrangements": [{"label": "as it is", "method": "as_is"}]}
+    return {
+        "arrangements": sides | {"method": "random"},
+        "train-jobs": {"dataset": dataset, "model": model, "epochs": 1, "precision": "fp32"},
+        "studies": sides | studied | {"training": {"model": model}},
+    }
 
 
 def _seed(url: str, settings: Settings) -> dict[str, str]:
     dataset = httpx.post(f"{url}/datasets", files={"file": ("pool.jsonl", ROWS)}).raise_for_status().json()["id"]
-    sides = {"train": {"dataset": dataset}, "test": {"dataset": dataset}}
-    model = {"name_or_path": str(settings.home / "models" / "tiny"), "init": "random"}
-    bodies = {
-        "arrangements": sides | {"method": "random"},
-        "train-jobs": {"dataset": dataset, "model": model, "epochs": 1, "precision": "fp32"},
-        "studies": sides
-        | {"name": "seeded", "arrangements": [{"label": "as it is", "method": "as_is"}], "training": {"model": model}},
-    }
+    bodies = _runs_of(settings.home, dataset)
     posted = {path: httpx.post(f"{url}/{path}", json=body) for path, body in bodies.items()}
     ids = {path: str(answer.raise_for_status().json()["id"]) for path, answer in posted.items()}
-    httpx.post(f"{url}/arrangements", json=sides | {"method": "wsd", "order": "nft"}).raise_for_status()
+    embedded = bodies["arrangements"] | {"method": "wsd", "order": "nft"}
+    httpx.post(f"{url}/arrangements", json=embedded).raise_for_status()
     database = Database(settings.database_url)
     try:
         _arrange_here(ids["arrangements"], settings, database)
@@ -157,7 +210,7 @@ def closed_service(
         keys = {role: create_key(session, role, role).key for role in Role}
         spare = create_key(session, "to be revoked", Role.READ).id
     with served(factory(Settings(**settings))) as url:
-        yield Service(url, seeded_ids | {"key_id": spare}, keys)
+        yield Service(url, seeded_ids | {"key_id": spare}, good_bodies(settings["home"], seeded_ids), keys)
     with database.write() as session:  # the next service begins without keys again
         session.execute(delete(ApiKeyRow))
     database.close()

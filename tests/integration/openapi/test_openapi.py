@@ -27,6 +27,7 @@ ENDLESS = ["/events"]
 """A stream without end: nothing here waits for one."""
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # a test asks every operation of a service
 OPEN = {"/healthz", "/readyz", "/metrics"}
+FOR_ADMINS = {"GET /keys", "POST /keys", "POST /keys/{key_id}/revoke", "POST /weights", "POST /weights/adapters"}
 
 limited = hypothesis_settings(
     deadline=None,
@@ -80,6 +81,14 @@ def ask(
     return statuses
 
 
+def ask_rightly(service: Any, operation: APIOperation, body: dict[str, Any], key: str | None) -> int:
+    """Send a body that is taken and check the answer against the document; returns its status."""
+    case = operation.Case(body=body, path_parameters=ids_of(service, operation), media_type="application/json")
+    answer = case.call_and_validate(base_url=service.url, headers={"Authorization": f"Bearer {key}"} if key else {})
+    assert answer.status_code < 300
+    return int(answer.status_code)
+
+
 def ids_of(service: Any, operation: APIOperation) -> dict[str, str]:
     """Path parameters that name something that is there."""
     return {p.name: service.ids[p.name] for p in operation.path_parameters if p.name in service.ids}
@@ -93,6 +102,10 @@ def ask_everything(service: Any, key: str | None, subtests: pytest.Subtests) -> 
             if ids := ids_of(service, operation):
                 statuses += ask(service, operation, GenerationMode.POSITIVE, key, path_parameters=ids)
             num_fine += any(status < 300 for status in statuses)
+            if (body := service.bodies.get(operation.label)) is not None:
+                statuses.append(ask_rightly(service, operation, body, key))
+                # A header that wants what isn't there would be all that such an operation looks at.
+                statuses += ask(service, operation, GenerationMode.POSITIVE, key, path_parameters=ids, headers={})
             with contextlib.suppress(Unsatisfiable):  # an operation that takes nothing can't be asked wrongly
                 ask(service, operation, GenerationMode.NEGATIVE, key)
     assert num_fine >= 5  # requests reach what they are for
@@ -116,16 +129,30 @@ def test_without_a_good_key_every_operation_answers_401(
             assert set(statuses) == {200 if operation.path in OPEN else 401}
 
 
-def test_a_key_to_read_changes_nothing_and_reads_everything(closed_service: Any, subtests: pytest.Subtests) -> None:
+@pytest.mark.parametrize("role", [Role.READ, Role.SUBMIT])
+def test_a_key_does_what_its_role_may_and_nothing_else(
+    closed_service: Any, role: Role, subtests: pytest.Subtests
+) -> None:
     for operation in operations(closed_service):
         with subtests.test(operation.label):
-            key = closed_service.keys[Role.READ]
+            key = closed_service.keys[role]
             statuses = ask(closed_service, operation, GenerationMode.POSITIVE, key, REFUSED_EXAMPLES)
-            is_refused = operation.method.upper() != "GET" or operation.path.startswith("/keys")
-            assert {status == 403 for status in statuses} == {is_refused}
+            needed = needed_role(operation.label)
+            assert {status == 403 for status in statuses} == {needed is not None and not role.includes(needed)}
 
 
-def test_the_document_says_which_operations_need_a_key(closed_service: Any) -> None:
+def test_the_document_says_which_role_an_operation_needs(closed_service: Any) -> None:
     for path, described in document(closed_service)["paths"].items():
-        for operation in described.values():
-            assert ("security" in operation) is (path not in OPEN)
+        for method, operation in described.items():
+            needed = needed_role(f"{method.upper()} {path}")
+            assert operation.get("security") == ([{"ApiKey": [needed]}] if needed is not None else None)
+
+
+def needed_role(label: str) -> Role | None:
+    """Of an operation, as docs/security.md has it."""
+    method, path = label.split()
+    if path in OPEN:
+        return None
+    if label in FOR_ADMINS:
+        return Role.ADMIN
+    return Role.READ if method == "GET" else Role.SUBMIT

@@ -1,5 +1,6 @@
 """What every answer carries, what no log, event, row or document holds, and bodies that are made to do harm."""
 
+import gzip
 import io
 import json
 import logging
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 from fastapi.testclient import TestClient
 from sqlalchemy import MetaData, select
 from structlog.stdlib import ProcessorFormatter
@@ -99,10 +101,6 @@ def test_weights_that_are_a_pickle_are_refused_and_never_opened(
 
 
 def test_an_upload_that_expands_beyond_the_limits_is_refused_and_leaves_nothing(make_client: MakeClient) -> None:
-    import gzip
-
-    import zstandard
-
     client = make_client(max_row_bytes=1000, max_document_bytes=2000, max_expanded_bytes=10_000)
     rows = b"".join(b'{"instruction": "Say %d.", "output": "%d."}\n' % (n, n) for n in range(500))
     line = b'{"instruction": "' + b"x" * 2000 + b'", "output": "Hi."}\n'
@@ -118,6 +116,25 @@ def test_an_upload_that_expands_beyond_the_limits_is_refused_and_leaves_nothing(
         answer = client.post("/datasets", files={"file": (name, content)})
         assert (answer.status_code, answer.json()["code"]) == (422, "invalid_dataset"), name
     assert client.get("/datasets").json()["items"] == []
+
+
+@pytest.mark.parametrize("name", ["bomb.jsonl.zst", "bomb.json.zst", "bomb.zst"])
+def test_a_gigabyte_in_one_line_of_a_small_upload_is_refused_under_the_default_limits(
+    client: TestClient, tmp_path: Path, name: str
+) -> None:
+    bomb = zstandard.compress(b" " * 64 * 2**20, level=1) * 16
+    assert len(bomb) < 50_000
+    answer = client.post("/datasets", files={"file": (name, bomb)})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_dataset"), answer.text
+    assert client.get("/datasets").json()["items"] == []
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size > 2**20]
+
+
+@pytest.mark.parametrize("name", ["../../climbed.jsonl", "/climbed.jsonl", "..\\climbed.jsonl", "a/../climbed.jsonl"])
+def test_the_name_of_an_upload_is_no_path(client: TestClient, tmp_path: Path, name: str) -> None:
+    answer = client.post("/datasets", files={"file": (name, ROWS)})
+    assert answer.status_code == 201, answer.text
+    assert not [*tmp_path.rglob("*climbed*"), *Path("/").glob("climbed*"), *Path.cwd().glob("climbed*")]
 
 
 def test_no_key_is_in_a_log_a_row_a_document_or_an_error(

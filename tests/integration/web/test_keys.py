@@ -2,22 +2,27 @@
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 from sqlalchemy import text
+from tests.support.served import served
 from typer.testing import CliRunner
 
 from nearfirst.client.cli import build_app
 from nearfirst.contracts.keys import Role
 from nearfirst.registry.database import Database
-from nearfirst.settings import get_settings
+from nearfirst.settings import Settings, get_settings
+from nearfirst_arrangement.app import make_app
 
 NewKey = Callable[[Role], dict[str, str]]
 MakeClient = Callable[..., TestClient]
+Guess = Callable[[str], Callable[[str], int]]
 
 NO_RUN = "/train-jobs/job_0/cancel"
 WHAT_ROLES_MAY = [
@@ -232,6 +237,38 @@ def test_an_address_with_wrong_keys_is_stopped_while_good_keys_from_there_go_on(
     assert guesses[-1] == 429
     assert client.get("/datasets", headers=good).status_code == 200
     assert client.get("/datasets").status_code == 401
+
+
+GUESS = {"Authorization": f"Bearer nf_{'0' * 16}_{'0' * 64}"}
+
+
+@pytest.fixture
+def guess(database_url: str, tmp_path: Path, new_key: NewKey, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guess]:
+    """Sends a wrong key through uvicorn, which trusts the given proxies, as if for an address; returns the status."""
+    new_key(Role.ADMIN)
+    with ExitStack() as opened:
+
+        def served_behind(proxies: str) -> Callable[[str], int]:
+            monkeypatch.setenv("FORWARDED_ALLOW_IPS", proxies)
+            settings = Settings(home=tmp_path, database_url=database_url, refusals_per_minute=3)
+            url = opened.enter_context(served(make_app(settings)))
+            return lambda forwarded: (
+                httpx.get(f"{url}/datasets", headers=GUESS | {"X-Forwarded-For": forwarded}).status_code
+            )
+
+        yield served_behind
+
+
+def test_a_forwarded_address_from_who_is_no_proxy_is_ignored(guess: Guess) -> None:
+    send = guess("10.0.0.0/8")
+    assert [send(f"203.0.113.{n}") for n in range(5)] == [401, 401, 401, 429, 429]
+
+
+def test_a_forwarded_address_from_the_proxy_is_who_is_counted_and_not_what_he_says_before_it(guess: Guess) -> None:
+    send = guess("127.0.0.0/8")
+    assert [send("203.0.113.1") for _ in range(4)] == [401, 401, 401, 429]
+    assert send("203.0.113.2") == 401
+    assert [send(f"198.51.100.{n}, 203.0.113.1") for n in range(2)] == [429, 429]
 
 
 def test_an_idempotency_key_finds_no_run_of_another_owner(client: TestClient, new_key: NewKey, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The generation server around a transformers engine: the rules that are the same for every engine."""
 
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,10 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from nearfirst.checkpoint_folder import open_checkpoint
+from nearfirst.contracts.keys import Role
+from nearfirst.registry.api_keys import create_key
+from nearfirst.registry.database import Database
+from nearfirst.registry.migrate import upgrade
 from nearfirst.settings import Settings
 from nearfirst_generation.app import make_app
 from nearfirst_generation.settings import GenerationServerSettings
@@ -102,6 +107,9 @@ def test_other_weights_or_an_unknown_model_are_refused(client: TestClient, folde
         ({"prompt": "red", "logit_bias": {}}, "logit_bias: no such field is known"),
         ({"prompt": "red", "temperature": 1}, "give a seed"),
         ({"prompt": [[3] * 100]}, "has 100 tokens"),
+        ({"prompt": [[3, 5000]]}, "has token 5000, wanted 0 to 299"),
+        ({"prompt": [-1]}, "has token -1, wanted 0 to 299"),
+        ({"prompt": "red", "max_tokens": "3"}, "max_tokens"),
     ],
 )
 def test_bad_requests_say_what_is_wrong(
@@ -110,6 +118,40 @@ def test_bad_requests_say_what_is_wrong(
     client.post("/weights", json=body(folders["one"]))
     answer = client.post("/v1/completions", json=GREEDY | fields)
     assert (answer.status_code, reason in answer.json()["detail"]) == (422, True), answer.text
+
+
+def test_half_of_a_surrogate_pair_is_refused_with_its_place(client: TestClient, folders: dict[str, Path]) -> None:
+    client.post("/weights", json=body(folders["one"]))
+    sent = json.dumps({"prompt": "half \ud83d"}).encode()
+    answer = client.post("/v1/completions", content=sent, headers={"content-type": "application/json"})
+    assert (answer.status_code, "character 5 is half" in answer.json()["detail"]) == (422, True), answer.text
+
+
+def test_messages_that_the_chat_template_refuses_are_the_senders_error(make_checkpoint, tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "models" / "chat", 5)
+    (folder / "chat_template.jinja").write_text("{{ raise_exception('roles must alternate') }}")
+    app = make_app(Settings(home=tmp_path), GenerationServerSettings(generation_engine="transformers"))
+    with TestClient(app) as client:
+        assert client.post("/weights", json=body(folder)).status_code == 200
+        answer = client.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": "red"}], "seed": 1})
+    assert (answer.status_code, "roles must alternate" in answer.json()["detail"]) == (422, True), answer.text
+
+
+def test_a_swap_needs_a_key_of_an_admin_and_an_answer_one_to_submit(folders: dict[str, Path], tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'registry.sqlite'}"
+    upgrade(url)
+    database = Database(url)
+    with database.write() as session:
+        keys = {role: {"Authorization": f"Bearer {create_key(session, role, role).key}"} for role in Role}
+    database.close()
+    app = make_app(
+        settings(folders, tmp_path, database_url=url), GenerationServerSettings(generation_engine="transformers")
+    )
+    with TestClient(app) as client:
+        swaps = [client.post("/weights", json=body(folders["one"]), headers=keys[role]).status_code for role in Role]
+        asked = [client.post("/v1/completions", json=GREEDY | {"prompt": "red"}, headers=keys[r]) for r in Role]
+        looks = [client.get("/weights", headers=keys[role]).status_code for role in Role]
+    assert (swaps, [answer.status_code for answer in asked], looks) == ([403, 403, 200], [403, 200, 200], [200] * 3)
 
 
 def test_a_refused_swap_leaves_the_old_weights(client: TestClient, folders: dict[str, Path]) -> None:

@@ -1,18 +1,16 @@
 """The embedding server: `uvicorn nearfirst_embedding.app:make_app --factory`."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from anyio.to_thread import current_default_thread_limiter
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from nearfirst.contracts.arrangements import Representation
-from nearfirst.contracts.problems import NearfirstError, Overloaded
 from nearfirst.logs import configure_logging
 from nearfirst.settings import Settings, get_settings
 from nearfirst.web.app import create_app
-from nearfirst.web.problems import problem_response
+from nearfirst.web.places import reserve_threads
 from nearfirst_embedding import sentence_transformer
 from nearfirst_embedding.encoder import TransformerEncoder
 from nearfirst_embedding.endpoints import router
@@ -21,9 +19,6 @@ from nearfirst_embedding.indexes.service import IndexSearch
 from nearfirst_embedding.indexes.suite import Suite
 from nearfirst_embedding.service import EmbeddingService
 from nearfirst_embedding.settings import EmbeddingSettings, get_embedding_settings
-
-_SPARE_THREADS = 16
-"""For probes and for refusing requests while all places are taken."""
 
 
 def make_app(settings: Settings | None = None, embedding_settings: EmbeddingSettings | None = None) -> FastAPI:
@@ -38,9 +33,7 @@ def make_app(settings: Settings | None = None, embedding_settings: EmbeddingSett
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        # A request in progress holds a thread. Were there fewer threads than places, further requests would wait for
-        # one unseen instead of hearing 429, and so would the probes.
-        current_default_thread_limiter().total_tokens = embedding_settings.max_requests + _SPARE_THREADS
+        reserve_threads(embedding_settings.max_requests)
         encoder = await run_in_threadpool(_load_now, embedding_settings.representation)
         embeddings = EmbeddingService(encoder, embedding_settings)
         app.state.embeddings = embeddings
@@ -54,7 +47,6 @@ def make_app(settings: Settings | None = None, embedding_settings: EmbeddingSett
     app.state.embedding_settings = embedding_settings
     app.include_router(router)
     app.include_router(indexes)
-    app.add_exception_handler(Overloaded, _overloaded_answer(embedding_settings.retry_after_s))
     return app
 
 
@@ -62,15 +54,3 @@ def _load_now(representation: Representation) -> TransformerEncoder:
     encoder = sentence_transformer.load(representation)
     _ = encoder.model
     return encoder
-
-
-def _overloaded_answer(retry_after_s: int) -> Callable[[Request, Exception], Awaitable[Response]]:
-    """What answers `Overloaded`: the problem, and when to come back."""
-
-    async def answer(_request: Request, error: Exception) -> Response:
-        assert isinstance(error, NearfirstError)
-        response = problem_response(error)
-        response.headers["Retry-After"] = str(retry_after_s)
-        return response
-
-    return answer

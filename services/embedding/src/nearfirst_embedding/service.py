@@ -1,14 +1,14 @@
 """What POST /v1/embeddings takes, refuses and answers."""
 
 import base64
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import numpy as np
 import numpy.typing as npt
 
-from nearfirst.contracts.problems import BodyTooLarge, InvalidInput, NotFound, Overloaded
+from nearfirst.contracts.problems import BodyTooLarge, InvalidInput, NotFound
+from nearfirst.web.places import RequestPlaces
 from nearfirst_embedding.encoder import TransformerEncoder
 from nearfirst_embedding.representations import refuse_broken_vectors, refuse_unusable_texts
 from nearfirst_embedding.schemas import EmbeddingItem, EmbeddingsRequest, EmbeddingsResponse, Usage
@@ -22,7 +22,7 @@ class EmbeddingService:
     def __init__(self, encoder: TransformerEncoder, settings: EmbeddingSettings) -> None:
         self._encoder = encoder
         self._settings = settings
-        self._places = threading.BoundedSemaphore(settings.max_requests)
+        self._places = RequestPlaces(settings.max_requests, settings.retry_after_s)
 
     def embeddings(self, request: EmbeddingsRequest) -> EmbeddingsResponse:
         """Compute one request.
@@ -93,19 +93,13 @@ class EmbeddingService:
             )
         return tokenized
 
-    @contextmanager
-    def place(self) -> Iterator[None]:
+    def place(self) -> AbstractContextManager[None]:
         """One of the places for requests in progress.
 
         Raises:
-            Overloaded: all of them are taken.
+            Overloaded: on entering, when all of them are taken.
         """
-        if not self._places.acquire(blocking=False):
-            raise Overloaded(f"{self._settings.max_requests} requests are in progress; send this one again later")
-        try:
-            yield
-        finally:
-            self._places.release()
+        return self._places.taken()
 
 
 def _on_the_wire(vector_D: npt.NDArray[np.float32], encoding_format: str) -> list[float] | str:

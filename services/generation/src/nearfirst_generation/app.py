@@ -11,7 +11,7 @@ from nearfirst.contracts.generation import WeightSwapRequest
 from nearfirst.logs import configure_logging
 from nearfirst.settings import Settings, get_settings
 from nearfirst.web.app import create_app
-from nearfirst_generation.endpoints import router
+from nearfirst_generation.endpoints import WEIGHTS, router
 from nearfirst_generation.engine import Engine
 from nearfirst_generation.proxy import VllmProxy
 from nearfirst_generation.service import Answers, GenerationMetrics, GenerationService
@@ -46,7 +46,13 @@ def make_app(settings: Settings | None = None, generation_settings: GenerationSe
         app.state.generation.info()
 
     limits = {"max_body_bytes": generation_settings.generation_max_body_bytes}
-    app = create_app("Nearfirst generation", settings.model_copy(update=limits), lifespan=lifespan, readiness=readiness)
+    app = create_app(
+        "Nearfirst generation",
+        settings.model_copy(update=limits),
+        lifespan=lifespan,
+        readiness=readiness,
+        admin_changes=frozenset({WEIGHTS}),  # a swap changes everybody's answers
+    )
     app.include_router(router)
     return app
 

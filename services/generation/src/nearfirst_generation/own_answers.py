@@ -3,61 +3,19 @@
 import time
 import uuid
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from fastapi import Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from jinja2 import TemplateError
+from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from nearfirst.contracts.generation import GenerationSettings
 from nearfirst.contracts.problems import InvalidInput, invalid_input_from_validation
 from nearfirst_generation.checkpoint_tokenizer import TokenizerCache
 from nearfirst_generation.engine import Completion, Engine
-
-Tokens = Annotated[list[int], Field(min_length=1)]
-
-
-class _Fields(BaseModel):
-    """Fields of both routes; one that isn't known here is refused, since ignoring it would answer something else."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    model: str | None = None
-    max_tokens: int = Field(default=16, ge=1)
-    temperature: float = Field(default=1.0, ge=0)
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    repetition_penalty: float = Field(default=1.0, gt=0)
-    seed: int | None = Field(default=None, ge=0, lt=2**63)
-    stream: Literal[False] = False
-    n: Literal[1] = 1
-
-    def settings(self) -> GenerationSettings:
-        """As an engine takes them; sampling without a seed is refused."""
-        try:
-            return GenerationSettings(
-                temperature=self.temperature,
-                top_p=self.top_p,
-                max_new_tokens=self.max_tokens,
-                repetition_penalty=self.repetition_penalty,
-                seed=self.seed,
-            )
-        except ValidationError as error:
-            raise invalid_input_from_validation(error, "request") from error
-
-
-class _CompletionFields(_Fields):
-    prompt: str | list[str] | Tokens | list[Tokens]
-    return_token_ids: bool = False
-
-
-class _Message(BaseModel):
-    role: str
-    content: str
-
-
-class _ChatFields(_Fields):
-    messages: list[_Message] = Field(min_length=1)
+from nearfirst_generation.schemas import ChatRequest, CompletionRequest, SamplingFields
 
 
 class OwnAnswers:
@@ -83,7 +41,7 @@ class OwnAnswers:
         """Nothing is held."""
 
     def _complete(self, body: dict[str, Any], adapter: str | None) -> dict[str, Any]:
-        fields = _CompletionFields.model_validate(body)
+        fields = CompletionRequest.model_validate(body)
         prompts = self._prompts(fields.prompt)
         completions = self._ask(prompts, fields, adapter)
         choices = []
@@ -93,24 +51,24 @@ class OwnAnswers:
         return self._answer("text_completion", prompts, completions, choices)
 
     def _chat(self, body: dict[str, Any], adapter: str | None) -> dict[str, Any]:
-        fields = _ChatFields.model_validate(body)
+        fields = ChatRequest.model_validate(body)
         messages = [message.model_dump() for message in fields.messages]
         tokenizer = self._tokenizer()
         try:
             prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-        except ValueError as error:
+        except (ValueError, TypeError, TemplateError) as error:  # none is there, or it refuses these messages
             raise InvalidInput(f"messages: the model's tokenizer can't make a prompt of them: {error}") from error
         completions = self._ask([prompt], fields, adapter)
         message = {"role": "assistant", "content": self._text(completions[0])}
         choices = [_choice(0, completions[0], {"message": message})]
         return self._answer("chat.completion", [prompt], completions, choices)
 
-    def _ask(self, prompts: list[list[int]], fields: _Fields, adapter: str | None) -> list[Completion]:
+    def _ask(self, prompts: list[list[int]], fields: SamplingFields, adapter: str | None) -> list[Completion]:
         info = self._engine.info()
         digests = {each.name: each.digest for each in info.adapters}
         return self._engine.complete(
             prompts,
-            fields.settings(),
+            _settings(fields),
             model_digest=info.digest if adapter is None else digests[adapter],
             indices=range(len(prompts)),
             adapter=adapter,
@@ -118,13 +76,21 @@ class OwnAnswers:
 
     def _prompts(self, given: str | list[str] | list[int] | list[list[int]]) -> list[list[int]]:
         if isinstance(given, str):
-            return [self._tokenizer().encode(given)]
+            return [self._encoded(given)]
         if not given:
             raise InvalidInput("prompt: got an empty list, wanted texts or token ids")
         tokens = [each for each in given if isinstance(each, int)]
         if tokens:
             return [tokens]
-        return [each if isinstance(each, list) else self._tokenizer().encode(each) for each in given]
+        return [each if isinstance(each, list) else self._encoded(each) for each in given]
+
+    def _encoded(self, text: str) -> list[int]:
+        try:
+            text.encode()  # no tokenizer reads half of a surrogate pair
+        except UnicodeEncodeError as error:
+            raise InvalidInput(f"prompt: character {error.start} is half of a surrogate pair") from error
+        token_ids: list[int] = self._tokenizer().encode(text)
+        return token_ids
 
     def _tokenizer(self) -> Any:
         return self._tokenizers.load(Path(self._engine.info().path)).tokenizer
@@ -149,6 +115,20 @@ class OwnAnswers:
                 "total_tokens": num_prompt + num_completion,
             },
         }
+
+
+def _settings(fields: SamplingFields) -> GenerationSettings:
+    """As an engine takes them; sampling without a seed is refused."""
+    try:
+        return GenerationSettings(
+            temperature=fields.temperature,
+            top_p=fields.top_p,
+            max_new_tokens=fields.max_tokens,
+            repetition_penalty=fields.repetition_penalty,
+            seed=fields.seed,
+        )
+    except ValidationError as error:
+        raise invalid_input_from_validation(error, "request") from error
 
 
 def _choice(index: int, completion: Completion, content: dict[str, Any]) -> dict[str, Any]:

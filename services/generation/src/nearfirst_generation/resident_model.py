@@ -44,6 +44,11 @@ class ResidentModel:
         room = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
         return room if isinstance(room, int) else _NO_LIMIT
 
+    @property
+    def vocabulary_size(self) -> int:
+        """Token ids that it has embeddings for: 0 and up."""
+        return int(self._model.get_input_embeddings().num_embeddings)
+
     def can_take(self, checkpoint: Checkpoint) -> bool:
         """Whether the checkpoint's tensors are the model's parameters, one by one."""
         return checkpoint.layout.shapes == self._shapes

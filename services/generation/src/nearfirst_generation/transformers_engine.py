@@ -152,7 +152,7 @@ class TransformersEngine:
         with self._lock:
             loaded = self._require_loaded()
             key = self._key_of(adapter, model_digest, loaded)
-            self._refuse_prompts(prompts)
+            self._refuse_prompts(prompts, loaded.model.vocabulary_size)
             if not prompts:
                 return []
             try:
@@ -236,13 +236,16 @@ class TransformersEngine:
         self._adapters.move_to_end(adapter)
         return key
 
-    def _refuse_prompts(self, prompts: Sequence[Sequence[int]]) -> None:
+    def _refuse_prompts(self, prompts: Sequence[Sequence[int]], vocabulary_size: int) -> None:
         for number, prompt in enumerate(prompts):
             if not 0 < len(prompt) < self.max_length:
                 raise InvalidInput(
                     f"prompts[{number}] has {len(prompt)} tokens, wanted 1 to {self.max_length - 1}: the context has "
                     f"room for {self.max_length}"
                 )
+            unknown = next((token for token in prompt if not 0 <= token < vocabulary_size), None)
+            if unknown is not None:
+                raise InvalidInput(f"prompts[{number}] has token {unknown}, wanted 0 to {vocabulary_size - 1}")
 
     def _forget_adapter(self, name: str) -> None:
         key, _ = self._adapters.pop(name)

@@ -1,11 +1,8 @@
 """What POST /score takes, refuses and answers."""
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from nearfirst.contracts.problems import BodyTooLarge, Overloaded
+from nearfirst.contracts.problems import BodyTooLarge
 from nearfirst.contracts.scoring import RewardModelInfo, ScoreRequest, ScoreResponse
+from nearfirst.web.places import RequestPlaces
 from nearfirst_scoring.scorer import LocalScorer, score_tokens
 from nearfirst_scoring.settings import ScoringSettings
 
@@ -22,7 +19,7 @@ class ScoringService:
         self._scorer = scorer
         self._settings = settings
         self._info = scorer.info()
-        self._places = threading.BoundedSemaphore(settings.max_requests)
+        self._places = RequestPlaces(settings.max_requests, settings.retry_after_s)
 
     def info(self) -> RewardModelInfo:
         """Which model judges, and how."""
@@ -48,7 +45,7 @@ class ScoringService:
             raise BodyTooLarge(
                 f"pairs: got {len(request.pairs)}; at most {self._settings.max_pairs} are taken in one request"
             )
-        with self._place():
+        with self._places.taken():
             tokenized = self._scorer.tokenizer.tokenize(request.pairs)
             num_tokens = sum(len(sequence) for sequence in tokenized.sequences)
             if num_tokens > self._settings.max_request_tokens:
@@ -58,12 +55,3 @@ class ScoringService:
                 )
             scored = score_tokens(tokenized, self._scorer.engine)
         return ScoreResponse(rewards=scored.rewards.tolist(), truncated=scored.truncated, provenance=self._info)
-
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        if not self._places.acquire(blocking=False):
-            raise Overloaded(f"{self._settings.max_requests} requests are in progress; send this one again later")
-        try:
-            yield
-        finally:
-            self._places.release()

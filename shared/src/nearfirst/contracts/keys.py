@@ -16,7 +16,7 @@ class Role(StrEnum):
     SUBMIT = "submit"
     """Also register datasets, queue, cancel and resume runs, and ask the servers of models."""
     ADMIN = "admin"
-    """Also make, list and revoke keys."""
+    """Also make, list and revoke keys, and swap the weights of the generation server."""
 
     def includes(self, other: "Role") -> bool:
         """Whether a key of this role may do what `other` is needed for.

@@ -148,14 +148,6 @@ class BodyTooLarge(NearfirstError):
     title = "Body too large"
 
 
-class Overloaded(NearfirstError):
-    """As many requests are waiting as the service takes; the same request may be sent again later."""
-
-    code = "overloaded"
-    status = 429
-    title = "Too many requests"
-
-
 class Unavailable(NearfirstError):
     """Something that this request needs can't be reached now; other requests may work."""
 
@@ -180,17 +172,29 @@ class Forbidden(NearfirstError):
     title = "Forbidden"
 
 
-class RateLimited(NearfirstError):
-    """This key, or this address without a good key, asks more often than it may."""
+class TooManyRequests(NearfirstError):
+    """The same request may be sent again after a while."""
 
-    code = "rate_limited"
+    code = "too_many_requests"
     status = 429
     title = "Too many requests"
 
     def __init__(self, detail: str, *, retry_after_s: int) -> None:
-        """`retry_after_s`: whole seconds after which one more request is taken."""
+        """`retry_after_s`: whole seconds to wait before it is sent again."""
         super().__init__(detail)
         self.retry_after_s = retry_after_s
+
+
+class RateLimited(TooManyRequests):
+    """This key, or this address without a good key, asks more often than it may."""
+
+    code = "rate_limited"
+
+
+class Overloaded(TooManyRequests):
+    """As many requests are in progress as the service takes."""
+
+    code = "overloaded"
 
 
 class CorruptArtifact(NearfirstError):

@@ -157,7 +157,8 @@ def transition(
         session: open transaction.
         run_id: the run.
         to: the new state; `ALLOWED_TRANSITIONS` says from which states.
-        fence: the run must still be at this attempt (a worker's fencing token).
+        fence: the run must be under way, and still at this attempt (a worker's fencing token). A run whose lease was
+            taken back is queued at the attempt that has lost it.
         only_from: the run must be in this state, where several would be allowed.
         where: further conditions, checked in the same statement.
         values: further columns to set.
@@ -167,7 +168,7 @@ def transition(
     """
     conditions = [RunRow.id == run_id, *where]
     if fence is not None:
-        conditions.append(RunRow.attempt == fence)
+        conditions += [RunRow.attempt == fence, _is_under_way()]
     changed = transition_all(session, to, conditions, only_from=only_from, **values)
     return changed[0] if changed else None
 
@@ -194,6 +195,10 @@ def transition_all(
     rows = sorted(changed, key=lambda row: row.seq)
     append_events(session, "state", [(row.id, row.kind, _told(row)) for row in rows])
     return rows
+
+
+def _is_under_way() -> ColumnElement[bool]:
+    return RunRow.state.in_([RunState.RUNNING, RunState.CANCELLING])
 
 
 def _told(row: RunRow) -> dict[str, Any]:
@@ -236,7 +241,7 @@ def renew(session: Session, claimed: Claim, lease_s: float) -> RunState:
         .where(
             RunRow.id == claimed.run_id,
             RunRow.attempt == claimed.attempt,
-            RunRow.state.in_([RunState.RUNNING, RunState.CANCELLING]),
+            _is_under_way(),
         )
         .values(lease_expires_at=utc_now(session) + timedelta(seconds=lease_s))
         .returning(RunRow.state, RunRow.is_held)
@@ -392,7 +397,7 @@ def assert_held(session: Session, claimed: Claim, **values: Any) -> None:
         .where(
             RunRow.id == claimed.run_id,
             RunRow.attempt == claimed.attempt,
-            RunRow.state.in_([RunState.RUNNING, RunState.CANCELLING]),
+            _is_under_way(),
         )
         .values(**{"attempt": RunRow.attempt, **values})
         .returning(RunRow.id)

@@ -19,8 +19,9 @@ from nearfirst.contracts.problems import InvalidInput, NearfirstError, Problem, 
 from nearfirst.settings import Settings
 from nearfirst.telemetry.counters import ProcessCounters
 from nearfirst.telemetry.tracing import configure_tracing
+from nearfirst.web.access import METRICS, PROBES, AccessRules
 from nearfirst.web.dependencies import SessionGate, refuse_unknown_query
-from nearfirst.web.guard import METRICS, PROBES, KeyGuard
+from nearfirst.web.guard import KeyGuard
 from nearfirst.web.headers import SECURITY_HEADERS, SecurityHeaders
 from nearfirst.web.keys import KeyRing
 from nearfirst.web.limits import BodyLimit
@@ -43,6 +44,7 @@ def create_app(
     readiness: ReadinessCheck | None = None,
     upload_paths: frozenset[str] = frozenset(),
     admin_paths: frozenset[str] = frozenset(),
+    admin_changes: frozenset[str] = frozenset(),
     open_paths: frozenset[str] = frozenset(),
 ) -> FastAPI:
     """An application with problem+json errors, keys, limits, probes and metrics; routers are added by the service.
@@ -56,11 +58,16 @@ def create_app(
         readiness: asked by GET /readyz.
         upload_paths: paths whose bodies may be `max_upload_bytes` instead of `max_body_bytes`.
         admin_paths: what needs the role `admin`, with all below them.
+        admin_changes: what needs it for anything but reading, with all below them.
         open_paths: what needs no key, besides the probes.
     """
     configure_tracing(settings, title.lower())
     ring = KeyRing(settings.database_url, settings.key_cache_s)
-    needs_no_key = PROBES | open_paths | (frozenset() if settings.metrics_need_key else {METRICS})
+    rules = AccessRules(
+        open_paths=PROBES | open_paths | (frozenset() if settings.metrics_need_key else {METRICS}),
+        admin_paths=admin_paths,
+        admin_changes=admin_changes,
+    )
     # The interactive pages load scripts from a foreign host; the document itself is at /openapi.json.
     app = FastAPI(
         title=title,
@@ -82,9 +89,7 @@ def create_app(
         upload_limit_bytes=settings.max_upload_bytes,
         upload_paths=upload_paths,
     )
-    app.add_middleware(
-        _middleware(KeyGuard), settings=settings, ring=ring, admin_paths=admin_paths, open_paths=needs_no_key
-    )
+    app.add_middleware(_middleware(KeyGuard), settings=settings, ring=ring, rules=rules)
     app.add_middleware(
         _middleware(RequestMetrics),
         requests=Counter("nearfirst_http_requests", "Requests", ["method", "route", "status"], registry=registry),
@@ -92,7 +97,7 @@ def create_app(
     )
     app.add_middleware(_middleware(SecurityHeaders))
     app.add_middleware(_middleware(RequestTraces))
-    declare_security(app, needs_no_key)
+    declare_security(app, rules)
     app.add_exception_handler(NearfirstError, _on_nearfirst_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)

@@ -2,7 +2,6 @@
 
 import logging
 import math
-from collections.abc import Collection
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
@@ -13,48 +12,33 @@ from nearfirst.contracts.problems import Forbidden, NearfirstError, RateLimited,
 from nearfirst.logs import redact
 from nearfirst.registry.api_keys import split_key
 from nearfirst.settings import Settings
+from nearfirst.web.access import AccessRules
 from nearfirst.web.keys import ANYONE, OPERATOR, Caller, KeyRing, is_configured_key
 from nearfirst.web.problems import problem_response
 from nearfirst.web.rates import RateLimiter
 
 log = logging.getLogger(__name__)
 
-PROBES = frozenset({"/healthz", "/readyz"})
-METRICS = "/metrics"
-_READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-
 
 class KeyGuard:
-    """ASGI middleware: refuses before the body is read, or leaves who asks in `request.state.caller`.
+    """ASGI middleware: refuses before the body is read, or leaves who asks in `request.state.caller`."""
 
-    Routes are closed unless they are named: a new one needs `read` for GET and `submit` for anything else.
-    """
-
-    def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        settings: Settings,
-        ring: KeyRing,
-        admin_paths: Collection[str],
-        open_paths: Collection[str],
-    ) -> None:
-        """`admin_paths`: those, and all below them, need the role admin; `open_paths`: those need no key."""
+    def __init__(self, app: ASGIApp, *, settings: Settings, ring: KeyRing, rules: AccessRules) -> None:
         self._app = app
         self._settings = settings
         self._ring = ring
-        self._admin_paths = tuple(admin_paths)
-        self._open_paths = open_paths
+        self._rules = rules
         self._of_keys = RateLimiter(settings.requests_per_s, settings.request_burst)
         self._of_strangers = RateLimiter(settings.refusals_per_minute / 60, settings.refusals_per_minute)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        if scope["type"] != "http" or scope["path"].removeprefix(scope.get("root_path", "")) in self._open_paths:
+        needed = self._needed_role(scope) if scope["type"] == "http" else None
+        if needed is None:
             await self._app(scope, receive, send)
             return
         try:
-            caller = await self._admitted(scope)
+            caller = await self._admitted(scope, needed)
         except NearfirstError as error:
             log.info("refused %s %r: %s", scope["method"], redact(scope["path"]), error.detail)
             response = problem_response(error)
@@ -64,23 +48,19 @@ class KeyGuard:
         scope.setdefault("state", {})["caller"] = caller
         await self._app(scope, receive, send)
 
-    async def _admitted(self, scope: Scope) -> Caller:
+    def _needed_role(self, scope: Scope) -> Role | None:
+        return self._rules.needed_role(scope["method"], scope["path"].removeprefix(scope.get("root_path", "")))
+
+    async def _admitted(self, scope: Scope, needed: Role) -> Caller:
         """Who asks, and may.
 
         Raises:
             Unauthorized, Forbidden, RateLimited, Unavailable.
         """
         caller = await self._caller(_bearer_token(scope), _address(scope))
-        needed = self._needed_role(scope)
         if not caller.role.includes(needed):
             raise Forbidden(f"this needs a key of the role {needed}; key {caller.owner} has the role {caller.role}")
         return caller
-
-    def _needed_role(self, scope: Scope) -> Role:
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if any(path == admin or path.startswith(f"{admin}/") for admin in self._admin_paths):
-            return Role.ADMIN
-        return Role.READ if scope["method"] in _READING_METHODS else Role.SUBMIT
 
     async def _caller(self, token: str | None, address: str) -> Caller:
         if token is not None and is_configured_key(token, self._settings.api_keys):

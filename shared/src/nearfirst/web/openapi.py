@@ -1,15 +1,17 @@
 """What the OpenAPI document says of keys."""
 
-from collections.abc import Collection
 from typing import Any
 
 from fastapi import FastAPI
 
+from nearfirst.web.access import AccessRules
+
 _SCHEME = "ApiKey"
 
 
-def declare_security(app: FastAPI, open_paths: Collection[str]) -> None:
-    """Have the application's document say that each operation needs a key, but those of the open paths."""
+def declare_security(app: FastAPI, rules: AccessRules) -> None:
+    """Have the application's document say which role each operation needs (OpenAPI 3.1: a scheme other than OAuth lists
+    role names in place of scopes), and nothing of those that need no key."""
     describe = app.openapi
 
     def described() -> dict[str, Any]:
@@ -19,12 +21,12 @@ def declare_security(app: FastAPI, open_paths: Collection[str]) -> None:
             schemes[_SCHEME] = {
                 "type": "http",
                 "scheme": "bearer",
-                "description": "An API key, once there is one; see docs/security.md.",
+                "description": "An API key of this role or a higher one, once there is one; see docs/security.md.",
             }
             for path, operations in document["paths"].items():
-                if path not in open_paths:
-                    for operation in operations.values():
-                        operation["security"] = [{_SCHEME: []}]
+                for method, operation in operations.items():
+                    if (needed := rules.needed_role(method.upper(), path)) is not None:
+                        operation["security"] = [{_SCHEME: [needed]}]
         return app.openapi_schema or describe()
 
     app.openapi = described  # type: ignore[method-assign]  # FastAPI's own way to extend the document

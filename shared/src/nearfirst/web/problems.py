@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi.responses import JSONResponse
 
-from nearfirst.contracts.problems import Forbidden, NearfirstError, Problem, RateLimited, Unauthorized
+from nearfirst.contracts.problems import Forbidden, NearfirstError, Problem, TooManyRequests, Unauthorized
 
 
 class ProblemResponse(JSONResponse):
@@ -32,6 +32,6 @@ def problem_response(error: NearfirstError) -> ProblemResponse:
         headers["WWW-Authenticate"] = 'Bearer realm="nearfirst"'
     elif isinstance(error, Forbidden):
         headers["WWW-Authenticate"] = 'Bearer realm="nearfirst", error="insufficient_scope"'
-    elif isinstance(error, RateLimited):
+    elif isinstance(error, TooManyRequests):
         headers["Retry-After"] = str(error.retry_after_s)
     return ProblemResponse(error.problem().model_dump(mode="json"), status_code=error.status, headers=headers)

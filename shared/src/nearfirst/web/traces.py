@@ -5,7 +5,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nearfirst.telemetry.tracing import span
-from nearfirst.web.guard import METRICS, PROBES
+from nearfirst.web.access import METRICS, PROBES
 
 
 class RequestTraces:
