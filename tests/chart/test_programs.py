@@ -117,9 +117,9 @@ def test_the_values_that_processes_share_are_accepted(cluster: list[Manifest], m
 
 
 def test_a_worker_saves_its_state_within_the_time_that_torchrun_waits(cluster: list[Manifest]) -> None:
-    launch = importlib.import_module("nearfirst_training.launch")
+    torchrun = importlib.import_module("nearfirst_training.torchrun")
     limit = json.loads((CHART / "values.schema.json").read_text())["definitions"]["worker"]["properties"]
-    assert limit["saveGraceSeconds"]["maximum"] == launch._SAVING_STATE_S
+    assert limit["saveGraceSeconds"]["maximum"] == torchrun.SAVING_STATE_S
 
 
 def test_the_dashboard_asks_for_metrics_and_labels_that_servers_have(cluster: list[Manifest]) -> None:

@@ -79,6 +79,12 @@ class RunningSuite:
         options = ["--without-gossip", "--without-mingle", "-n", f"{name or service}@%h"]
         self._start(name or service, [*command, *options], settings)
 
+    def start_node(self, name: str, index: int, **settings: str) -> None:
+        """Start a machine of a node group of training workers, which `settings` describe."""
+        options = ["--loglevel", "INFO", "--without-gossip", "--without-mingle", "-n", f"{name}@%h"]
+        of_node = {"NEARFIRST_NODE_INDEX": str(index), **settings}
+        self._start(name, ["-m", "nearfirst_training.node", *options], of_node)
+
     def start(self) -> None:
         for service in WORKERS:
             self.start_worker(service)

@@ -90,6 +90,11 @@
 - {name: NEARFIRST_GPUS, value: {{ join "," $gpus | quote }}}
 - {name: NEARFIRST_CPU_JOBS, value: {{ ternary 0 (int .component.cpuJobs) (gt (int .component.gpus) 0) | toString | quote }}}
 - {name: NEARFIRST_SAVE_GRACE_S, value: {{ .component.saveGraceSeconds | toString | quote }}}
+{{- if .component.nodes }}
+- {name: NEARFIRST_NODES, value: {{ .component.nodes | toString | quote }}}
+- {name: NEARFIRST_NODE_GROUP, value: {{ .component.groupName | quote }}}
+- {name: NEARFIRST_RENDEZVOUS, value: "{{ .component.groupName }}-0.{{ .component.name }}:29400"}
+{{- end }}
 {{- with .root.Values.trackers.targets }}
 - {name: NEARFIRST_TRACKERS, value: {{ . | quote }}}
 {{- end }}

@@ -46,23 +46,29 @@ app.kubernetes.io/component: {{ .component.id }}
 {{- end -}}
 
 {{/*
-Every component of the release, as YAML of {components: [...]}: `podDefaults`, over them what `servers` or `workers`
-say, over it what files/services.yaml says of its service, and
+Every component of the release, as YAML of {components: [...]}: `podDefaults`, over them what `servers`, `workers` or
+`multiNode` say, over it what files/services.yaml says of its service, and
 
   id         its name among all components, and its label
   name       of its objects
   role       server | worker
+  nodes      of a group of training workers: its pods; else absent
   writable   whether it mounts the shared folder for writing
 */}}
 {{- define "nearfirst.components" -}}
 {{- $root := . -}}
 {{- $services := .Files.Get "files/services.yaml" | fromYaml -}}
 {{- $components := list -}}
-{{- range $role := list "server" "worker" -}}
-{{- range $name, $given := index $root.Values (printf "%ss" $role) -}}
+{{- $groups := dict -}}
+{{- range $name, $given := $root.Values.multiNode -}}
+{{- if $given -}}{{- $_ := set $groups $name (merge (dict "service" "training") $given) -}}{{- end -}}
+{{- end -}}
+{{- range $key, $members := dict "servers" $root.Values.servers "workers" $root.Values.workers "multiNode" $groups -}}
+{{- $role := ternary "server" "worker" (eq $key "servers") -}}
+{{- range $name, $given := $members -}}
 {{- if $given -}}
 {{- $known := index $services (printf "%ss" $role) $given.service -}}
-{{- $id := ternary $name (printf "%s-worker" $name) (eq $role "server") -}}
+{{- $id := get (dict "servers" $name "workers" (printf "%s-worker" $name) "multiNode" (printf "%s-group" $name)) $key -}}
 {{- $defaults := deepCopy $root.Values.podDefaults -}}
 {{- if eq $role "server" -}}
 {{- $_ := set $defaults "startSeconds" 600 -}}
@@ -73,7 +79,7 @@ say, over it what files/services.yaml says of its service, and
 {{- end -}}
 {{- $component := mergeOverwrite $defaults (deepCopy $given) -}}
 {{- $_ := set $component "program" $known -}}
-{{- $_ := set $component "key" (printf "%ss.%s" $role $name) -}}
+{{- $_ := set $component "key" (printf "%s.%s" $key $name) -}}
 {{- $_ := set $component "id" $id -}}
 {{- $_ := set $component "name" (printf "%s-%s" (include "nearfirst.fullname" $root) $id) -}}
 {{- $_ := set $component "role" $role -}}
@@ -85,6 +91,15 @@ say, over it what files/services.yaml says of its service, and
 {{- end -}}
 {{- end -}}
 {{- dict "components" $components | toYaml -}}
+{{- end -}}
+
+{{/*
+Name of a group's Job. What a Job runs can't be changed, so a name stands for one pod template: after an upgrade that
+changes it, the old Job goes and a new one comes. Takes {root, component}.
+*/}}
+{{- define "nearfirst.groupName" -}}
+{{- $unnamed := merge (dict "groupName" "") .component -}}
+{{- printf "%s-%s" .component.name (include "nearfirst.pod" (dict "root" .root "component" $unnamed) | sha256sum | trunc 8) -}}
 {{- end -}}
 
 {{/* The server component that a worker names, as YAML. Takes {root, component}. */}}

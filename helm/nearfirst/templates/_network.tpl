@@ -32,6 +32,19 @@
 {{- end }}
 {{- end -}}
 
+{{/*
+The pods of a group, among each other: the rendezvous, and ports that NCCL and gloo choose. Takes {root, component}.
+*/}}
+{{- define "nearfirst.groupPeers" -}}
+- podSelector:
+    matchLabels: {{- include "nearfirst.selectorLabels" . | nindent 6 }}
+{{- end -}}
+
+{{- define "nearfirst.groupPorts" -}}
+ports:
+  - {port: 1024, endPort: 65535, protocol: TCP}
+{{- end -}}
+
 {{/* Everything that a component may connect to. Takes {root, component}. */}}
 {{- define "nearfirst.egress" -}}
 {{- $values := .root.Values -}}
@@ -50,6 +63,10 @@
 {{- end }}
 {{- if and $values.trackers.targets (eq $component.service "training") }}
 {{ include "nearfirst.egressTo" (dict "to" $policy.trackers "port" $policy.trackers.port) }}
+{{- end }}
+{{- if $component.nodes }}
+- to: {{- include "nearfirst.groupPeers" . | nindent 4 }}
+  {{- include "nearfirst.groupPorts" . | nindent 2 }}
 {{- end }}
 {{- if $component.server }}
 {{- $server := include "nearfirst.serverOf" . | fromYaml }}

@@ -25,6 +25,10 @@ metadata:
   annotations: {{- toYaml . | nindent 4 }}
   {{- end }}
 spec:
+  {{- if $component.nodes }}
+  subdomain: {{ $component.name }}
+  restartPolicy: OnFailure
+  {{- end }}
   serviceAccountName: {{ include "nearfirst.fullname" .root }}
   automountServiceAccountToken: false
   enableServiceLinks: false
@@ -93,8 +97,10 @@ spec:
  --timeout-graceful-shutdown, "{{ sub (int .component.terminationGracePeriodSeconds) 15 }}", --log-level, warning]
 {{- end -}}
 
+{{/* Of a group pod 0 is the worker, the others follow it. */}}
 {{- define "nearfirst.workerCommand" -}}
-[python, -m, celery, -A, {{ .component.program.application }}, worker, --hostname, "{{ .component.id }}@%h",
+[python, -m,
+ {{- if .component.nodes }} nearfirst_training.node,{{ else }} celery, -A, {{ .component.program.application }}, worker,{{ end }} --hostname, "{{ .component.id }}@%h",
  --loglevel, INFO, --without-gossip, --without-mingle]
 {{- end -}}
 

@@ -29,13 +29,13 @@ SELECT CEIL(ROUND(COALESCE(SUM({{ include "nearfirst.shareOfWorker" . }}), 0), 6
 {{- end -}}
 {{- end -}}
 
-{{/* Of training: a waiting job wants a worker of the smallest pool that has enough GPUs. */}}
+{{/* Of training: a waiting job wants a worker of the smallest pool that has enough GPUs. Groups aren't scaled. */}}
 {{- define "nearfirst.ownQueue" -}}
 {{- if eq .component.service "training" -}}
 {{- $gpus := int .component.gpus -}}
 {{- $smaller := -1 -}}
 {{- range (include "nearfirst.components" .root | fromYaml).components -}}
-{{- if and (eq .role "worker") (eq .service "training") (lt (int .gpus) $gpus) -}}
+{{- if and (eq .role "worker") (eq .service "training") (not .nodes) (lt (int .gpus) $gpus) -}}
 {{- $smaller = max $smaller (int .gpus) -}}
 {{- end -}}
 {{- end -}}

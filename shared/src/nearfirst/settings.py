@@ -5,7 +5,7 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import Field, IPvAnyNetwork, SecretStr, model_validator
+from pydantic import AliasChoices, Field, IPvAnyNetwork, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from nearfirst.data.limits import ReadLimits
@@ -91,6 +91,18 @@ class Settings(BaseSettings):
     """The GPUs that this process was given by whoever started it; None: all."""
     cpu_jobs: int | None = Field(default=None, ge=0, le=64)
     """Trainings without a GPU that a training worker runs at a time; None: one when it has no GPU, else none."""
+    nodes: int = Field(default=1, ge=1, le=256)
+    """Machines of this training worker's node group (docs/adr/0013); 1: it is one machine."""
+    node_index: int = Field(
+        default=0, ge=0, validation_alias=AliasChoices("NEARFIRST_NODE_INDEX", "JOB_COMPLETION_INDEX", "node_index")
+    )
+    """Which of them this is; 0 leads. Default: the index of a pod of an indexed Job."""
+    node_group: str = Field(default="", max_length=200)
+    """Name of the node group, the same on all its machines and on no others."""
+    rendezvous: str = Field(default="", pattern=r"^(\S+:[0-9]{1,5})?$")
+    """`host:port` of node 0, as all machines of the group reach it; the port must be free there."""
+    rendezvous_timeout_s: int = Field(default=300, ge=1)
+    """The machines of a group wait so long for each other, and for the run's folder to be seen, when a run begins."""
     trackers: str = Field(default="", pattern=r"^(((tensorboard|mlflow|wandb):[^,]+)(,|$))*$")
     """Where training workers send a run's measurements on to: `tensorboard:/folder,mlflow:URI,wandb:PROJECT`."""
     memory_budget_bytes: int = GIB
@@ -113,12 +125,21 @@ class Settings(BaseSettings):
     def _fill_in_from_home(self) -> "Settings":
         if self.lease_s < 3 * self.heartbeat_s:
             raise ValueError(f"lease_s {self.lease_s} wants to be at least three times heartbeat_s {self.heartbeat_s}")
+        if self.nodes > 1:
+            self._check_node_group()
         self.home = self.home.resolve()
         self.database_url = self.database_url or f"sqlite:///{self.home / 'registry.sqlite'}"
         self.broker_url = self.broker_url or f"filesystem://{self.home / 'broker'}"
         self.store_url = self.store_url or str(self.home / "store")
         self.runs_dir = (self.home / "runs") if self.runs_dir == Path() else self.runs_dir.resolve()
         return self
+
+    def _check_node_group(self) -> None:
+        if self.node_index >= self.nodes:
+            raise ValueError(f"node_index {self.node_index} of nodes {self.nodes}: wanted at most {self.nodes - 1}")
+        missing = [name for name in ("node_group", "rendezvous") if not getattr(self, name)]
+        if missing:
+            raise ValueError(f"nodes {self.nodes} wants {' and '.join(missing)} to be given, too")
 
     def as_environment(self) -> dict[str, str]:
         """This process's environment with these settings in it, for a child process."""

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import update
 
 from nearfirst.contracts.runs import RunKind
-from nearfirst.contracts.workers import Gpu, RunOnWorker, WorkerAnnouncement
+from nearfirst.contracts.workers import Gpu, GroupNode, RunOnWorker, WorkerAnnouncement
 from nearfirst.registry import runs, sweep, workers
 from nearfirst.registry.database import Database, utc_now
 from nearfirst.registry.models import RunRow, WorkerRow
@@ -145,3 +145,42 @@ def test_a_job_that_a_worker_has_room_for_is_sent_again_without_waiting_longer_e
     assert [sent_after(0), sent_after(11), sent_after(11)] == [[job, other], [job, other], []]
     worker(database, "w", 1)  # room for one of them
     assert [sent_after(9), sent_after(11), sent_after(11)] == [[], [job], [job]]
+
+
+def node(database: Database, index: int, num_gpus: int, *in_use: RunOnWorker, group: str = "pair") -> str:
+    """Announce a machine of a group of two; returns the worker's id."""
+    name = f"{group}-{index}-{num_gpus}"
+    announcement = WorkerAnnouncement(
+        id=name,
+        host="host",
+        kinds=[JOB] if index == 0 else [],
+        queues=[],
+        gpus=[Gpu(id=f"{at}:{gpu}") for at in range(2) for gpu in range(num_gpus)] if index == 0 else [],
+        num_cpus=1,
+        cpu_jobs=0,
+        node=GroupNode(group=group, index=index, num_nodes=2, num_gpus=num_gpus),
+    )
+    with database.write() as session:
+        workers.announce(session, announcement, in_use)
+    return name
+
+
+def test_a_group_takes_a_run_only_as_a_whole(database: Database) -> None:
+    node(database, 0, 4)
+    job = new_job(database, num_gpus=6)
+    assert why(database, job) == "group pair waits for its node 1"
+    node(database, 1, 2)  # it has fewer GPUs than the leader counts on
+    node(database, 1, 4, group="another")
+    assert why(database, job) == "group pair waits for its node 1"
+    follower = node(database, 1, 4)
+    assert why(database, job) == "a worker has room for it and is being told"
+    unseen_for(database, follower, ALIVE_S + 1)
+    assert why(database, job) == "group pair waits for its node 1"
+
+
+def test_a_group_takes_one_run_at_a_time_and_its_followers_none(database: Database) -> None:
+    node(database, 1, 4)
+    assert why(database, new_job(database, num_gpus=1)) == "no training worker is known"
+    node(database, 0, 4, RunOnWorker(run_id="job_x", gpus=["0:0"]))
+    with database.read() as session:
+        assert Queue(session, JOB, ALIVE_S).startable() == set()

@@ -7,7 +7,7 @@ import pytest
 
 from nearfirst.contracts.queues import training_queue, training_queues
 from nearfirst.contracts.workers import Gpu
-from nearfirst.queue.capacity import Allocation, Capacity, find_gpus
+from nearfirst.queue.capacity import Allocation, Capacity, find_gpus, training_capacity
 from nearfirst.settings import Settings
 
 NVIDIA_SMI = """#!/bin/sh
@@ -143,3 +143,18 @@ def test_a_worker_listens_to_every_queue_that_can_have_a_job_for_it_and_to_none_
         wanted = {training_queue(asked) for asked in range(1, num_gpus + 1)}
         assert set(queues) == wanted
     assert training_queues(0, takes_cpu_jobs=True) == ["nearfirst.training"]
+
+
+def test_a_leader_has_the_gpus_of_its_whole_group_and_gives_them_to_one_run_at_a_time(tmp_path: Path) -> None:
+    group = {"nodes": 3, "node_group": "big", "rendezvous": "a:1"}
+    capacity = training_capacity(Settings(home=tmp_path, gpus="0,1", **group))
+    assert [gpu.id for gpu in capacity.gpus] == ["0:0", "0:1", "1:0", "1:1", "2:0", "2:1"]
+    assert (capacity.cpu_jobs, capacity.num_threads) == (0, 1)
+    assert capacity.node is not None
+    assert (capacity.node.group, capacity.node.num_nodes, capacity.node.num_gpus) == ("big", 3, 2)
+    allocation = capacity.allocate("job_a", 3)
+    assert allocation is not None
+    assert allocation.gpus == ("0:0", "0:1", "1:0")
+    assert capacity.allocate("job_b", 1) is None
+    allocation.give_back()
+    assert capacity.allocate("job_b", 6) is not None

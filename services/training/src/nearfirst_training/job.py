@@ -6,6 +6,7 @@ from pydantic import Field, ValidationError
 
 from nearfirst.contracts.base import Contract
 from nearfirst.contracts.datasets import DatasetFormat
+from nearfirst.contracts.nodes import NodePart
 from nearfirst.contracts.problems import InvalidInput, invalid_input_from_validation
 from nearfirst.contracts.receipts import Receipt
 from nearfirst.contracts.training import Checkpoint, TrainSettings
@@ -35,8 +36,20 @@ class TrainingJob(Contract):
     """Steps between two measurements of the test loss."""
     out: str
     """Folder of everything that the job writes."""
+    node: NodePart | None = None
+    """Which machine's ranks are started; None: the job is on one machine."""
     resume: bool = False
     """Go on from the newest state checkpoint in `out`; start anew when there is none."""
+
+    @property
+    def num_local_ranks(self) -> int:
+        """Ranks on this machine."""
+        return self.settings.num_processes if self.node is None else self.node.num_ranks
+
+    @property
+    def num_local_gpus(self) -> int:
+        """GPUs of this machine that the job uses."""
+        return self.num_local_ranks if self.settings.gpus else 0
 
 
 class TrainResult(Contract):

@@ -1,6 +1,7 @@
 """`python -m nearfirst_training.launch JOB.json`: one training job as a process of its own, or as several.
 
-A job whose processes form a group becomes torchrun, which starts this module once for each (`--rank`).
+A job whose processes form a group becomes torchrun, which starts this module once for each (`--rank`). Of a job on
+several machines each machine runs its own torchrun, and the job file says which one this is.
 
 stdout has one JSON object a line, and nothing else (what libraries print goes to stderr):
 
@@ -15,8 +16,8 @@ stdout has one JSON object a line, and nothing else (what libraries print goes t
     {"type": "interrupted", "step": 3}                              exit 75: SIGTERM; a state checkpoint is saved (or an
                                                                     earlier attempt's process is still in the folder)
 
-Of several ranks the main one speaks, but every rank tells of its error. torchrun's exit status is its own, so that the
-messages decide.
+Of several ranks the main one speaks, which is on the first machine, but every rank tells of its error. torchrun's exit
+status is its own, so that the messages decide.
 
 On Linux a process is killed when the thread that started it ends, so that it never outlives its worker.
 """
@@ -37,6 +38,8 @@ from nearfirst_training.events import CheckpointEvent, CheckpointGoneEvent, Even
 from nearfirst_training.folder import FolderBusy, RunFolder
 from nearfirst_training.interrupt import StopRequest
 from nearfirst_training.job import TrainingJob, read_job
+from nearfirst_training.settings import RankSettings
+from nearfirst_training.torchrun import torchrun_command
 
 EXIT_INTERNAL_ERROR = 1
 EXIT_USER_ERROR = 2
@@ -44,8 +47,6 @@ EXIT_INTERRUPTED = 75
 """EX_TEMPFAIL of sysexits.h: try again."""
 
 _RANK_FLAG = "--rank"
-_SAVING_STATE_S = 300
-"""How long torchrun waits for ranks to end: for the state of a large model to be written."""
 _EARLIER_ATTEMPT_S = 60.0
 """How long to wait for a process of an earlier attempt, whose worker lost its lease, to leave the folder."""
 
@@ -116,7 +117,7 @@ def main(arguments: list[str]) -> int:
         job = read_job(Path(paths[0]))
         if job.settings.needs_torchrun and not is_rank:
             _become_torchrun(paths[0], job, reporter.stream)
-        is_main = not is_rank or _local_rank() == 0
+        is_main = not is_rank or RankSettings().rank == 0
         if not is_main:
             reporter = SilentReporter(reporter.stream, stop_request)
         folder = RunFolder(Path(job.out))
@@ -142,20 +143,12 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _local_rank() -> int:
-    """This rank's number on its machine, as torchrun counts."""
-    from torch.distributed import get_node_local_rank
-
-    return int(get_node_local_rank())
-
-
 def _become_torchrun(job_file: str, job: TrainingJob, stdout: IO[str]) -> NoReturn:
     """Go on as torchrun. It passes SIGTERM on to its ranks, which end when their state is saved."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--max-restarts", "0"]
-    ranks = ["--nproc-per-node", str(job.settings.num_processes), "--shutdown-timeout", str(_SAVING_STATE_S)]
+    command = torchrun_command(job, "nearfirst_training.launch", _RANK_FLAG, job_file)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until torchrun listens, nothing is there to be saved
     os.dup2(stdout.fileno(), sys.stdout.fileno())
-    os.execv(sys.executable, [*torchrun, *ranks, "-m", "nearfirst_training.launch", _RANK_FLAG, job_file])
+    os.execv(command[0], command)
 
 
 def _take_stdout() -> IO[str]:

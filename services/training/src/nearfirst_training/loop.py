@@ -54,7 +54,7 @@ def train(job: TrainingJob, *, emit: Emit = ignore_event, progress: ProgressCall
     """
     with (
         explained_disk_errors(RunFolder(Path(job.out))),
-        joined(job.settings) as world,
+        joined(job) as world,
         _reproducible(world.device),
         closing(set_up(job, world, emit=emit, progress=progress)) as run,
     ):

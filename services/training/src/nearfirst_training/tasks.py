@@ -4,20 +4,17 @@ Training is a process of its own (CUDA doesn't survive a fork, and a cancelled j
 JSON object a line on its standard output; nothing else connects the two.
 """
 
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.orm import Session
-
+from nearfirst.contracts.nodes import gpus_of_node
 from nearfirst.contracts.problems import Crashed
 from nearfirst.contracts.progress import Interrupted
-from nearfirst.contracts.runs import RunKind
-from nearfirst.contracts.training import Checkpoint, CheckpointTier, MetricRow, TrainSettings, TrainSpec
+from nearfirst.contracts.training import Checkpoint, CheckpointTier, MetricRow
 from nearfirst.queue.execution import RunContext, RunResult
-from nearfirst.registry import records, runs
-from nearfirst_training.job import TrainingJob
+from nearfirst_training.job_of_run import JOB_FILE, environment_of, job_of_run, launch_command, write_job
+from nearfirst_training.leader import followed, split
 from nearfirst_training.outcome import outcome_of
 from nearfirst_training.process import TrainingProcess
 from nearfirst_training.trackers.tracking import tracking
@@ -38,91 +35,61 @@ def train(context: RunContext) -> RunResult:
     """Train as the run's spec says; the artifact has `receipt.json`, `consumed.jsonl` and `order.jsonl`."""
     out = context.worker.settings.runs_dir / context.run_id
     out.mkdir(parents=True, exist_ok=True)
-    job_file = out / "launch.json"
-    job_file.write_text(_job(context, out).model_dump_json(indent=2))
-    command = [sys.executable, "-m", "nearfirst_training.launch", str(job_file)]
-    with tracking(context.worker.settings.trackers, context.run_id, context.spec, out) as tracked:
-        result = run_process(context, command, out, on_metrics=tracked.metrics)
+    job, parts = split(job_of_run(context.spec, context.read, context.worker.store, out), context)
+    job_file = write_job(job, out / JOB_FILE)
+    with (
+        tracking(context.worker.settings.trackers, context.run_id, context.spec, out) as tracked,
+        followed(context, parts, job_file) as check_followers,
+    ):
+        command = launch_command(job_file)
+        result = run_process(context, command, out, on_metrics=tracked.metrics, check_others=check_followers)
     names = ("receipt.json", "consumed.jsonl", "order.jsonl")
     artifact = context.worker.store.put_artifact({name: out / name for name in names})
     return RunResult(result, artifact)
 
 
-def _job(context: RunContext, out: Path) -> TrainingJob:
-    """The job file: files of the store in place of ids."""
-    spec = TrainSpec.model_validate(context.spec)
-    store = context.worker.store
-    train_id, order, digest = context.read(lambda session: _source(session, spec, context))
-    dataset = context.read(lambda session: records.get_dataset(session, train_id))
-    test: dict[str, Any] = {}
-    if spec.evaluate is not None:
-        selection = spec.evaluate.test
-        test_set = context.read(lambda session: records.get_dataset(session, selection.dataset))
-        test = {
-            "test_examples": str(store.local_path(test_set.digest)),
-            "test_format": "examples",
-            "test_tasks": selection.tasks,
-            "evaluate_every": spec.evaluate.every,
-        }
-    settings = {field: getattr(spec, field) for field in TrainSettings.model_fields}
-    return TrainingJob(
-        settings=TrainSettings(**settings),
-        train_examples=str(store.local_path(dataset.digest)),
-        train_format="examples",
-        dataset_digest=dataset.digest,
-        order=order,
-        arrangement_digest=digest,
-        out=str(out),
-        resume=True,
-        **test,
-    )
-
-
-def _source(session: Session, spec: TrainSpec, context: RunContext) -> tuple[str, str | None, str | None]:
-    """Dataset id, order file and order digest of what the spec trains on."""
-    if spec.arrangement is None:
-        assert spec.dataset is not None
-        return spec.dataset, None, None
-    row = runs.get(session, spec.arrangement, RunKind.ARRANGEMENT)
-    assert row.artifact is not None
-    assert row.result is not None
-    # Not verified by the store: the training process checks every row, and so can name the step that was changed.
-    order = context.worker.store.artifact_file(row.artifact, "order.jsonl", verify=False)
-    return row.spec["train"]["dataset"], str(order), row.result["digest"]
-
-
 def run_process(
-    context: RunContext, command: Sequence[str], out: Path, *, on_metrics: OnMetrics | None = None
+    context: RunContext,
+    command: Sequence[str],
+    out: Path,
+    *,
+    on_metrics: OnMetrics | None = None,
+    check_others: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Run a program that speaks the protocol of `launch`, on the run's own GPUs; returns its result.
 
-    Whatever comes of it, every process that it started is gone on return. `on_metrics` is told of measurements too.
+    Whatever comes of it, every process that it started is gone on return. `on_metrics` is told of measurements too;
+    `check_others` is called often and may raise, which ends the program.
 
     Raises:
         Stopped: cancelled, fenced or interrupted.
         TrainingFailed: it ended with an error of its own.
         Crashed: it hung, or ended without a word.
     """
-    settings = context.worker.settings
-    # By bus, as nvidia-smi counts them; CUDA's own order begins with the fastest.
-    gpus = {"CUDA_VISIBLE_DEVICES": ",".join(context.gpus), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-    environment, grace_s = settings.as_environment() | gpus, settings.save_grace_s
+    settings, gpus = context.worker.settings, context.gpus
+    if settings.nodes > 1:
+        gpus = gpus_of_node(gpus, settings.node_index)
+    environment, grace_s = environment_of(settings, gpus), settings.save_grace_s
     with TrainingProcess(command, out / "stderr.log", environment=environment, grace_s=grace_s) as process:
-        _follow(context, process, on_metrics)
+        _follow(context, process, on_metrics, check_others)
     return outcome_of(process)
 
 
-def _follow(context: RunContext, process: TrainingProcess, on_metrics: OnMetrics | None) -> None:
+def _follow(
+    context: RunContext, process: TrainingProcess, on_metrics: OnMetrics | None, check_others: Callable[[], None]
+) -> None:
     """Pass on what the process says until it ends.
 
     Raises:
         Stopped: cancelled, fenced or interrupted.
         TrainingHung: it made no progress for too long.
+        NearfirstError: what `check_others` raised.
     """
     listener = Listener(context, on_metrics)
     try:
         while (messages := process.messages(wait_s=_POLL_S)) is not None:
             context.check()
+            check_others()
             listener.pass_on(messages)
             _check_progress(context, process)
     except Interrupted:

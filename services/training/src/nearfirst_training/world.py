@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 
 from nearfirst.contracts.problems import InvalidInput
-from nearfirst.contracts.training import TrainSettings
+from nearfirst_training.job import TrainingJob
 
 T = TypeVar("T")
 
@@ -55,13 +55,14 @@ def _gathered(value: T, size: int, group: dist.ProcessGroup | None) -> list[T]:
 
 
 @contextmanager
-def joined(settings: TrainSettings) -> Iterator[World]:
-    """This process's place in the world that the settings ask for; several processes are started by torchrun.
+def joined(job: TrainingJob) -> Iterator[World]:
+    """This process's place in the world that the job's settings ask for; several processes are started by torchrun.
 
     Raises:
         InvalidInput: more GPUs are asked for than torch sees, or another number of processes was started.
     """
-    _refuse_missing_gpus(settings.gpus)
+    settings = job.settings
+    _refuse_missing_gpus(job.num_local_gpus)
     if not settings.needs_torchrun:
         yield World(torch.device("cuda", 0) if settings.gpus else torch.device("cpu"))
         return

@@ -12,10 +12,21 @@ class Gpu(Contract):
     """A GPU of a worker."""
 
     id: str
-    """As CUDA_VISIBLE_DEVICES takes it: an index, or a UUID."""
+    """As CUDA_VISIBLE_DEVICES takes it: an index, or a UUID. Of a node group `NODE:ID`."""
     name: str | None = None
     """`NVIDIA H100 80GB HBM3`; None: the driver's tool isn't there to ask."""
     memory_bytes: int | None = None
+
+
+class GroupNode(Contract):
+    """Which machine of a node group a worker is: node 0 claims runs for all of them, the others follow it."""
+
+    group: str
+    index: int = Field(ge=0)
+    num_nodes: int = Field(ge=2)
+    """Of the whole group."""
+    num_gpus: int = Field(ge=0)
+    """Of this machine."""
 
 
 class RunOnWorker(Contract):
@@ -43,6 +54,8 @@ class WorkerAnnouncement(Contract):
     """Cores that it may use."""
     cpu_jobs: int = Field(ge=0)
     """Runs without a GPU that it takes at a time."""
+    node: GroupNode | None = None
+    """Of a worker that spans several machines, which takes one run at a time; None: it is one machine."""
 
 
 class Worker(WorkerAnnouncement):

@@ -25,7 +25,7 @@ from nearfirst.contracts.problems import CorruptArtifact, InvalidInput, NotFound
 from nearfirst.contracts.progress import ProgressCallback, ignore_progress
 from nearfirst.registry.database import Database
 from nearfirst.registry.migrate import revisions
-from nearfirst.registry.models import Base, DatasetRow, RunRow, UtcDateTime, WorkerRow
+from nearfirst.registry.models import Base, DatasetRow, NodePartRow, RunRow, UtcDateTime, WorkerRow
 from nearfirst.store.artifacts import Store, sha256_file
 
 _ROWS_AT_ONCE = 1000
@@ -124,7 +124,8 @@ def referenced(session: Session) -> set[str]:
 
 def _tables() -> list[Table]:
     """Those that are saved, so that each comes after what it refers to; workers announce themselves anew."""
-    return [table for table in Base.metadata.sorted_tables if table.name != WorkerRow.__tablename__]
+    of_workers = {WorkerRow.__tablename__, NodePartRow.__tablename__}
+    return [table for table in Base.metadata.sorted_tables if table.name not in of_workers]
 
 
 class _one_moment:  # noqa: N801  (a context manager)

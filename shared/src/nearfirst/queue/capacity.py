@@ -8,7 +8,8 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from nearfirst.contracts.workers import Gpu, RunOnWorker
+from nearfirst.contracts.nodes import gpu_of_group
+from nearfirst.contracts.workers import Gpu, GroupNode, RunOnWorker
 from nearfirst.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -87,16 +88,18 @@ class Allocation:
 class Capacity:
     """A worker's GPUs and its places for CPU jobs. Safe for several threads."""
 
-    def __init__(self, gpus: Sequence[Gpu] = (), cpu_jobs: int = 1) -> None:
+    def __init__(self, gpus: Sequence[Gpu] = (), cpu_jobs: int = 1, node: GroupNode | None = None) -> None:
+        """`node`: of a leader, whose group does one run at a time; `gpus` are those of the whole group then."""
         self.gpus = tuple(gpus)
         self.cpu_jobs = cpu_jobs
+        self.node = node
         self._held: list[Allocation] = []
         self._lock = threading.Lock()
 
     @property
     def num_threads(self) -> int:
         """Most runs that can be under way at once; at least 1."""
-        return max(1, len(self.gpus) + self.cpu_jobs)
+        return 1 if self.node is not None else max(1, len(self.gpus) + self.cpu_jobs)
 
     def allocate(self, run_id: str, num_gpus: int) -> Allocation | None:
         """GPUs of its own for a run, the first free ones; with `num_gpus` 0 a place for a CPU job. None: not free."""
@@ -104,6 +107,8 @@ class Capacity:
             taken = {gpu for allocation in self._held for gpu in allocation.gpus}
             free = [gpu.id for gpu in self.gpus if gpu.id not in taken]
             num_cpu_jobs = sum(not allocation.gpus for allocation in self._held)
+            if self.node is not None and self._held:
+                return None
             if len(free) < num_gpus or (num_gpus == 0 and num_cpu_jobs >= self.cpu_jobs):
                 return None
             allocation = Allocation(run_id, tuple(free[:num_gpus]), self._remove)
@@ -118,3 +123,21 @@ class Capacity:
     def _remove(self, allocation: Allocation) -> None:
         with self._lock:
             self._held.remove(allocation)
+
+
+def training_capacity(settings: Settings) -> Capacity:
+    """What a training worker has: this machine, or its whole node group, whose machines are taken to be alike."""
+    gpus, cpu_jobs = find_gpus(settings), settings.cpu_jobs
+    if cpu_jobs is None:
+        cpu_jobs = int(not gpus)
+    if settings.nodes == 1:
+        return Capacity(gpus, cpu_jobs)
+    all_gpus = [
+        gpu.model_copy(update={"id": gpu_of_group(index, gpu.id)}) for index in range(settings.nodes) for gpu in gpus
+    ]
+    return Capacity(all_gpus, min(cpu_jobs, 1), group_node(settings, len(gpus)))
+
+
+def group_node(settings: Settings, num_gpus: int) -> GroupNode:
+    """What a machine of a node group says of its place in it."""
+    return GroupNode(group=settings.node_group, index=settings.node_index, num_nodes=settings.nodes, num_gpus=num_gpus)

@@ -35,7 +35,7 @@ from nearfirst.registry.placement import Need, next_run
 from nearfirst.registry.runs import Claim
 from nearfirst.registry.sweep import take_deliveries
 from nearfirst.registry.waiting import Queue
-from nearfirst.registry.workers import note_runs, place_of
+from nearfirst.registry.workers import note_runs
 from nearfirst.settings import Settings
 from nearfirst.store.artifacts import Store
 from nearfirst.telemetry.counters import RUN_SECONDS, RUNS_IN_PROGRESS
@@ -110,7 +110,7 @@ class RunContext:
             Cancelled: somebody asked for its end.
             Interrupted: this worker shuts down, or the run's study was paused.
         """
-        if self._is_lost():
+        if self.is_lost():
             raise Fenced(f"{self.run_id}: the lease is lost")
         if self._cancelled.is_set():
             raise Cancelled(f"{self.run_id} was cancelled")
@@ -121,9 +121,10 @@ class RunContext:
 
     def is_over(self) -> bool:
         """Whether nothing that the work could still save is wanted: it was cancelled, or the lease is lost."""
-        return self._cancelled.is_set() or self._is_lost()
+        return self._cancelled.is_set() or self.is_lost()
 
-    def _is_lost(self) -> bool:
+    def is_lost(self) -> bool:
+        """Whether another worker may have the run."""
         return self._fenced.is_set() or time.monotonic() > self._lease_ends_s
 
     def progress(self, done: int, total: int | None, unit: str) -> None:
@@ -136,37 +137,37 @@ class RunContext:
             return
         self._reported_s = now
         eta_s = (now - self._started_s) / done * (total - done) if done and total else None
-        self._write(
+        self.write(
             lambda session: runs.record_progress(session, self.claim, done=done, total=total, unit=unit, eta_s=eta_s)
         )
 
     def metrics(self, rows: Sequence[MetricRow]) -> None:
         """Keep measurements."""
         if rows:
-            self._write(lambda session: records.record_metrics(session, self.claim, rows))
+            self.write(lambda session: records.record_metrics(session, self.claim, rows))
 
     def log(self, lines: Sequence[str]) -> None:
         """Keep lines that the work printed."""
         if lines:
-            self._write(lambda session: records.append_log(session, self.claim, lines))
+            self.write(lambda session: records.append_log(session, self.claim, lines))
 
     def checkpoint(self, checkpoint: Checkpoint, *, is_progress: bool) -> None:
         """Keep a complete checkpoint; `is_progress`: a later attempt goes on from it, and from further than before."""
-        self._write(lambda session: records.record_checkpoint(session, self.claim, checkpoint, is_progress=is_progress))
+        self.write(lambda session: records.record_checkpoint(session, self.claim, checkpoint, is_progress=is_progress))
 
     def checkpoint_gone(self, step: int, tier: CheckpointTier) -> None:
         """Forget a checkpoint whose files were deleted."""
-        self._write(lambda session: records.forget_checkpoint(session, self.claim, step, tier))
+        self.write(lambda session: records.forget_checkpoint(session, self.claim, step, tier))
 
     def forget_after(self, step: int) -> None:
         """Drop the measurements of later steps, and all checkpoints: the work tells again of those that it kept."""
-        self._write(lambda session: records.forget_after(session, self.claim, step))
+        self.write(lambda session: records.forget_after(session, self.claim, step))
 
     def read(self, query: Callable[[Session], T]) -> T:
         """Ask the registry something."""
         return self._patiently(self.worker.database.read, query)
 
-    def _write(self, write: Callable[[Session], object]) -> None:
+    def write(self, write: Callable[[Session], object]) -> None:
         """Write in a transaction of its own."""
         self._patiently(self.worker.database.write, write)
 
@@ -286,7 +287,7 @@ def _choose(worker: Worker, kind: RunKind, session: Session) -> Need | None:
     lock_events(session)  # no other worker chooses meanwhile
     queue = Queue(session, kind, worker.settings.lease_s)
     capacity = worker.capacity
-    own = place_of(worker.owner, len(capacity.gpus), capacity.cpu_jobs, capacity.in_use())
+    own = queue.place(worker.owner, len(capacity.gpus), capacity.cpu_jobs, capacity.in_use(), capacity.node)
     return next_run(queue.ready, [own, *(p for p in queue.places if p.worker != worker.owner)], worker.owner)
 
 

@@ -15,7 +15,7 @@ from nearfirst.contracts.workers import WorkerAnnouncement
 from nearfirst.logs import configure_logging
 from nearfirst.queue.announcer import Announcer
 from nearfirst.queue.app import make_celery
-from nearfirst.queue.capacity import Capacity, find_gpus, num_usable_cpus
+from nearfirst.queue.capacity import Capacity, num_usable_cpus, training_capacity
 from nearfirst.queue.execution import Work, Worker, execute, execute_next, execute_queue
 from nearfirst.queue.sweeper import Sweeper
 from nearfirst.registry.database import Database
@@ -61,10 +61,8 @@ def make_training_app(settings: Settings, train: Work) -> Celery:
 
     A message is a hint to look at the queue: the worker takes the best run that it has room for.
     """
-    gpus = find_gpus(settings)
-    cpu_jobs = settings.cpu_jobs if settings.cpu_jobs is not None else int(not gpus)
-    capacity = Capacity(gpus, cpu_jobs)
-    queues = training_queues(len(gpus), takes_cpu_jobs=cpu_jobs > 0)
+    capacity = training_capacity(settings)
+    queues = training_queues(len(capacity.gpus), takes_cpu_jobs=capacity.cpu_jobs > 0)
     if not queues:
         raise InvalidInput("cpu_jobs (NEARFIRST_CPU_JOBS) is 0 and there is no GPU: this worker could do nothing")
     app = make_celery(settings, queues, num_threads=capacity.num_threads)
@@ -94,6 +92,7 @@ def _connect_signals(worker: Worker, queues: Sequence[str], tasks: Iterable[Task
         gpus=list(worker.capacity.gpus),
         num_cpus=num_usable_cpus(),
         cpu_jobs=worker.capacity.cpu_jobs,
+        node=worker.capacity.node,
     )
     announcer = Announcer(worker, announcement)
     sweeper = Sweeper(worker.database, worker.store, worker.app, worker.settings)

@@ -135,6 +135,26 @@ class WorkerRow(Base):
     last_seen_at: Mapped[datetime]
 
 
+class NodePartRow(Base):
+    """What a follower of a node group has to do for an attempt of a run; gone when the attempt is over."""
+
+    __tablename__ = "node_parts"
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    node: Mapped[int] = mapped_column(Integer, primary_key=True)
+    attempt: Mapped[int] = mapped_column(Integer)
+    worker_id: Mapped[str] = mapped_column(String(200), index=True)
+    """Of the follower."""
+    host: Mapped[str] = mapped_column(Text)
+    part: Mapped[dict[str, Any]]
+    """contracts.nodes.NodePart."""
+    job_digest: Mapped[str] = mapped_column(String(80))
+    is_over: Mapped[bool] = mapped_column(Boolean, default=False)
+    """The leader asks for its end."""
+    outcome: Mapped[dict[str, Any] | None]
+    """contracts.nodes.PartOutcome, once all its processes are gone."""
+
+
 class DependencyRow(Base):
     """`run_id` can't start before `depends_on` has succeeded."""
 

@@ -6,11 +6,11 @@ from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from nearfirst.contracts.runs import RunKind, RunState
-from nearfirst.contracts.workers import Worker
+from nearfirst.contracts.workers import GroupNode, RunOnWorker, Worker
 from nearfirst.registry.dependencies import is_ready, unfinished_dependencies
 from nearfirst.registry.models import RunRow
-from nearfirst.registry.placement import Need, startable
-from nearfirst.registry.workers import live_workers, place_of
+from nearfirst.registry.placement import Need, Place, startable
+from nearfirst.registry.workers import live_workers, missing_nodes, place_of
 
 _WORKER_NAMES = {
     RunKind.EMBEDDING: "embedding",
@@ -55,9 +55,17 @@ class Queue:
         self._session = session
         self.kind = kind
         self.ready = ready_runs(session, kind)
-        self.workers = live_workers(session, alive_s, kind)
-        self.places = [place_of(w.id, len(w.gpus), w.cpu_jobs, w.runs) for w in self.workers]
+        self._live = live_workers(session, alive_s)
+        self.workers = [worker for worker in self._live if kind in worker.kinds]
+        self.places = [self.place(w.id, len(w.gpus), w.cpu_jobs, w.runs, w.node) for w in self.workers]
         self._servable = [need for need in self.ready if self.could_be_served(need)]
+
+    def place(
+        self, worker_id: str, num_gpus: int, cpu_jobs: int, runs: Sequence[RunOnWorker], node: GroupNode | None
+    ) -> Place:
+        """What a worker has free now. A node group takes one run at a time, and only as a whole."""
+        is_open = node is None or not (runs or missing_nodes(node, self._live))
+        return place_of(worker_id, num_gpus, cpu_jobs, runs, is_open=is_open)
 
     def could_be_served(self, need: Need) -> bool:
         """Whether a live worker has enough for a run, busy or not."""
@@ -109,8 +117,18 @@ class Queue:
             return "a worker has room for it and is being told"
         able = [worker for worker, place in zip(self.workers, self.places, strict=True) if place.could_serve(need)]
         doing = sorted({run.run_id for worker in able for run in worker.runs if bool(run.gpus) == bool(need.num_gpus)})
+        if not doing and (reason := self._which_group_lacks(able)):
+            return reason
         more = [f"{len(doing) - _MAX_NAMED} more"] if len(doing) > _MAX_NAMED else []
         return f"{self._wants(need, able)} busy with {', '.join([*doing[:_MAX_NAMED], *more])}"
+
+    def _which_group_lacks(self, able: Sequence[Worker]) -> str | None:
+        """Which machines the first group lacks that could serve a run."""
+        for worker in able:
+            if worker.node is not None and (missing := missing_nodes(worker.node, self._live)):
+                nodes = ", ".join(map(str, missing))
+                return f"group {worker.node.group} waits for its node{'s' if len(missing) > 1 else ''} {nodes}"
+        return None
 
     def _wants(self, need: Need, able: Sequence[Worker]) -> str:
         if not need.num_gpus:

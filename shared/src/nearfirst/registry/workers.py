@@ -1,6 +1,6 @@
 """Workers as they announced themselves: who is alive, and what each of them has free."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import delete, select, update
@@ -8,7 +8,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from nearfirst.contracts.runs import RunKind
-from nearfirst.contracts.workers import RunOnWorker, Worker, WorkerAnnouncement
+from nearfirst.contracts.workers import GroupNode, RunOnWorker, Worker, WorkerAnnouncement
 from nearfirst.registry.database import utc_now
 from nearfirst.registry.models import WorkerRow
 from nearfirst.registry.placement import Place, Resource
@@ -82,9 +82,28 @@ def gpus_of_runs(session: Session) -> dict[tuple[str, str], list[str]]:
     return {(worker_id, run["run_id"]): run["gpus"] for worker_id, runs in rows for run in runs}
 
 
-def place_of(worker_id: str, num_gpus: int, cpu_jobs: int, runs: Sequence[RunOnWorker]) -> Place:
-    """What a worker with so many GPUs and places for CPU jobs has free while it has these runs under way."""
+def missing_nodes(node: GroupNode | None, live: Iterable[Worker]) -> list[int]:
+    """Machines of a leader's group that no live follower with as many GPUs stands for; none when it is no group."""
+    if node is None:
+        return []
+    following = {
+        worker.node.index
+        for worker in live
+        if worker.node is not None and worker.node.group == node.group and worker.node.num_gpus >= node.num_gpus
+    }
+    return [index for index in range(1, node.num_nodes) if index not in following]
+
+
+def place_of(
+    worker_id: str, num_gpus: int, cpu_jobs: int, runs: Sequence[RunOnWorker], *, is_open: bool = True
+) -> Place:
+    """What a worker with so many GPUs and places for CPU jobs has free while it has these runs under way.
+
+    Nothing, unless `is_open`: a node group that isn't whole, or has a run.
+    """
     total = {Resource.GPUS: num_gpus, Resource.CPU_JOBS: cpu_jobs}
+    if not is_open:
+        return Place(worker_id, total, dict.fromkeys(Resource, 0))
     taken = {
         Resource.GPUS: sum(len(run.gpus) for run in runs),
         Resource.CPU_JOBS: sum(not run.gpus for run in runs),
