@@ -176,15 +176,39 @@ class StudyNode(Contract):
     error: dict[str, Any] | None = None
 
 
+class ArrangementEstimate(Contract):
+    """One train job of an arrangement, with any seed."""
+
+    arrangement: str
+    """Its label."""
+    rows: int
+    """Of its order; at most, where TMA's rounds or the paper's limits decide."""
+    steps: int
+    num_checkpoints: int
+    """Weights that stay on the disk."""
+    checkpoint_bytes: int | None
+    """Weights and states that stay on the disk; None: the model's size isn't known."""
+    seconds: float | None
+    """Of training steps; None: nothing like it has run yet."""
+
+
 class StudyEstimate(Contract):
     """The answer to POST /studies?dry_run=true."""
 
     num_orders: int
     """Arrangements that differ."""
     num_train_jobs: int
+    """Those on equal orders with the same seed are one."""
+    steps: int
+    """Of all train jobs together."""
     num_checkpoints: int
     """Weights of all train jobs together that stay on the disk."""
+    checkpoint_bytes: int | None
+    """Weights and states of all train jobs together that stay on the disk; None: the model's size isn't known."""
+    arrangements: list[ArrangementEstimate]
     train_job: TrainEstimate
-    """One train job, on all rows of the study's training set."""
+    """The longest train job, on rows of its whole training set."""
     train_seconds: float | None
     """All train jobs, one after the other; None: nothing like it has run yet."""
+    obstacles: list[str] = Field(default_factory=list)
+    """What there isn't room for: POST would refuse it, or its train jobs would fail on the way."""

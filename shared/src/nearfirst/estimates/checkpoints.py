@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 
 from nearfirst.contracts.estimates import CheckpointEstimate
-from nearfirst.contracts.training import TrainSettings
+from nearfirst.contracts.training import CheckpointSpec, TrainSettings
 from nearfirst.estimates.sizes import Shape, num_elements
 
 _ELEMENT_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
@@ -32,9 +32,7 @@ def checkpoint_estimate(
     spec = settings.checkpoint
     weights = _weights_bytes(tensors, _ELEMENT_BYTES[spec.weights_dtype]) + companion_bytes + _MANIFEST_BYTES
     state = _state_bytes(tensors, settings) + _MANIFEST_BYTES
-    num_weights, peak_weights = _num_kept(
-        _num_written(num_steps, spec.weights_every) + int(spec.initial_weights), spec.keep_weights
-    )
+    num_weights, peak_weights = _kept_weights(num_steps, spec)
     num_states, peak_states = _num_kept(_num_written(num_steps, spec.state_every), spec.keep_state)
     return CheckpointEstimate(
         weights_bytes=weights,
@@ -44,6 +42,15 @@ def checkpoint_estimate(
         kept_bytes=num_weights * weights + num_states * state,
         peak_bytes=peak_weights * weights + peak_states * state,
     )
+
+
+def num_kept_weights(num_steps: int, spec: CheckpointSpec) -> int:
+    """Weights checkpoints that are there when a job has ended."""
+    return _kept_weights(num_steps, spec)[0]
+
+
+def _kept_weights(num_steps: int, spec: CheckpointSpec) -> tuple[int, int]:
+    return _num_kept(_num_written(num_steps, spec.weights_every) + int(spec.initial_weights), spec.keep_weights)
 
 
 def _num_written(num_steps: int, every: int | None) -> int:
