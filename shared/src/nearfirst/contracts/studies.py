@@ -44,6 +44,8 @@ class StudyArrangement(ArrangementRules):
     """Its own training rows; None: the study's."""
     follows_seeds: bool = True
     """Where the order depends on a seed, it takes the study's seeds. False: all runs have the order of `seed`."""
+    baseline: Label | None = None
+    """The arrangement that it is compared with; None: the study's baseline. Itself: it is compared with none."""
     panels: list[Label] = Field(default_factory=list, max_length=24)
     """In which panels of the figure it is drawn; none: in all."""
 
@@ -91,8 +93,9 @@ class StudySpec(Contract):
         labels = [arrangement.label for arrangement in self.arrangements]
         if repeated := _repeated(labels):
             raise ValueError(f"arrangements: the label {repeated[0]!r} is used twice")
-        if self.baseline is not None and self.baseline not in labels:
-            raise ValueError(f"baseline: got {self.baseline!r}, wanted one of the labels {labels}")
+        for baseline in (self.baseline, *(arrangement.baseline for arrangement in self.arrangements)):
+            if baseline is not None and baseline not in labels:
+                raise ValueError(f"baseline: got {baseline!r}, wanted one of the labels {labels}")
         if repeated_seeds := _repeated(self.seeds):
             raise ValueError(f"seeds: {repeated_seeds[0]} is used twice")
         if self.num_runs > MAX_RUNS:
