@@ -28,7 +28,7 @@ COMPOSE := docker compose $(if $(GPU),--file compose.yaml --file compose.gpu.yam
 # Brings up an engine on machines that reach no registry of images; see its head.
 DOCKER_ENGINE := ../shared/tools/docker-engine
 
-.PHONY: help install install-vllm demo test test-distributions test-api test-chart check-p3 check-kills check-generation check-trajectory \
+.PHONY: help install install-vllm demo test test-distributions test-api test-chart check-p3 check-kills check-generation check-trajectory check-study \
 	lint format bench bench-arrangement bench-embedding bench-training bench-evaluation bench-api up down smoke clean
 
 help:  ## list the targets
@@ -96,6 +96,9 @@ check-generation: $(INSTALLED) $(VLLM_VENV)/.installed  ## a real vLLM: swaps, r
 
 check-trajectory: $(INSTALLED) $(VLLM_VENV)/.installed  ## twelve checkpoints measured through vLLM and the workers, which are killed meanwhile
 	$(BIN)/python -m pytest -m slow tests/campaigns/test_trajectory.py
+
+check-study: $(INSTALLED)  ## `nearfirst study run`, killed in the middle and run again: nothing is done twice
+	$(BIN)/python -m pytest -m slow tests/e2e/test_study.py
 
 check-p3: $(INSTALLED)  ## every method on the whole of real P3 against its literal float64 version
 	$(BIN)/python -m pytest -m slow tests/campaigns/test_whole_data.py

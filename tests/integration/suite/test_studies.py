@@ -251,7 +251,48 @@ def test_what_a_study_would_take_is_told_without_queueing_it(shared: RunningSuit
         estimate = client.estimate_study(StudySpec.model_validate(shared_body))
     assert num_runs(shared) == before
     assert (estimate.num_orders, estimate.num_train_jobs, estimate.num_checkpoints) == (4, 6, 12)
-    assert estimate.train_job.steps == 20
+    assert (estimate.train_job.steps, estimate.steps) == (20, 120)
+
+
+def test_a_study_is_estimated_by_the_rows_of_each_order_and_equal_ones_once(
+    shared: RunningSuite, shared_body: dict[str, Any]
+) -> None:
+    num_rows, tasks = shared.get(f"/datasets/{shared_body['train']}")["num_examples"], 6
+    shared_body["training"] |= {"max_steps": None, "checkpoint": {"weights_every": 2, "initial_weights": True}}
+    shared_body["arrangements"] = [
+        {"label": "all", "method": "as_is"},
+        {"label": "all again", "method": "as_is"},
+        {"label": "few", "method": "random", "limit": 12},
+        {"label": "two a task", "method": "as_is", "select": {"per_task": 2, "how": "first"}},
+    ]
+    found = shared.client.post("/studies?dry_run=true", json=shared_body | {"baseline": None}).json()
+    rows = {each["arrangement"]: (each["rows"], each["steps"]) for each in found["arrangements"]}
+    steps = -(-num_rows // 4)
+    assert rows == {
+        "all": (num_rows, steps),
+        "all again": (num_rows, steps),
+        "few": (12, 3),
+        "two a task": (2 * tasks, -(-2 * tasks // 4)),
+    }
+    assert found["num_train_jobs"] == 6
+    assert found["steps"] == 2 * (steps + 3 + 2)
+    assert found["train_job"]["steps"] == steps
+    assert found["num_checkpoints"] == 2 * (1 + -(-steps // 2) + 1 + 2 + 1 + 1)
+    assert found["obstacles"] == []
+
+
+def test_what_there_is_no_room_for_is_part_of_a_study_s_estimate(
+    shared: RunningSuite, shared_body: dict[str, Any]
+) -> None:
+    huge = shared.home / "models" / "huge"
+    huge.mkdir()
+    sizes = {"vocab_size": 10**6, "hidden_size": 10**6, "intermediate_size": 10**7, "num_hidden_layers": 100}
+    (huge / "config.json").write_text(json.dumps({"model_type": "llama", "num_attention_heads": 10, **sizes}))
+    shared_body["training"]["model"] = {"name_or_path": str(huge), "init": "random"}
+    found = shared.client.post("/studies?dry_run=true", json=shared_body)
+    assert found.status_code == 200, found.text
+    assert "GB are free where they are written" in found.json()["obstacles"][0]
+    assert found.json()["checkpoint_bytes"] > 10**12
 
 
 @pytest.mark.parametrize(

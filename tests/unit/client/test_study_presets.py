@@ -1,5 +1,6 @@
 """Preset files: read, refused by field, and turned into what a server is asked."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -156,7 +157,7 @@ def test_a_sample_of_other_data_takes_the_files_place_and_a_tiny_model_knows_its
             figure_tasks=["not there"],
             tiny_model={"layers": 1, "hidden_size": 16, "heads": 2, "vocab_size": 300},
             sample={"train_tasks": 2, "rows_per_task": 5},
-            data={"train": {"path": "bundled", "split": "train"}, "test": {"path": "bundled", "split": "test"}},
+            data={"train": {"path": "not there", "part": [0, 1]}, "test": {"path": "not there"}},
             training={"model": {"name_or_path": "tiny", "init": "random"}},
         )
     )
@@ -166,6 +167,8 @@ def test_a_sample_of_other_data_takes_the_files_place_and_a_tiny_model_knows_its
         again = Preparation(preset, tmp_path / "home", tmp_path / "other.jsonl").register(client)
     assert set(uploads) == {"other.jsonl train", "other.jsonl test"}
     assert uploads["other.jsonl train"].count(b"\n") == 10
+    tasks = {name: {json.loads(line)["task"] for line in rows.splitlines()} for name, rows in uploads.items()}
+    assert not tasks["other.jsonl train"] & tasks["other.jsonl test"]
     assert spec.name == "p (other.jsonl)"
     assert spec.figure_tasks is not None
     assert set(spec.figure_tasks) <= set("abcde")
@@ -174,6 +177,28 @@ def test_a_sample_of_other_data_takes_the_files_place_and_a_tiny_model_knows_its
     assert again.training == spec.training
 
 
-def test_a_file_that_is_not_there_is_named(serve: Serve, tmp_path: Path) -> None:
-    with Client(serve(registering({}, {}))) as client, pytest.raises(InvalidInput, match=r"no file .*train\.jsonl"):
-        Preparation(load_preset(write(tmp_path)), tmp_path / "home").register(client)
+def test_all_files_that_are_not_there_are_named_before_anything_starts_and_where_they_come_from(
+    tmp_path: Path,
+) -> None:
+    data = {"train": {"path": "pool.jsonl", "note": "from the moon"}, "test": {"path": "test.jsonl"}}
+    words = r"no file .*pool\.jsonl \(from the moon\), .*test\.jsonl; --data FILE takes a sample"
+    with pytest.raises(InvalidInput, match=words):
+        Preparation(load_preset(write(tmp_path, data=data)), tmp_path / "home")
+
+
+def test_a_natural_instructions_folder_is_uploaded_as_rows(serve: Serve, tmp_path: Path) -> None:
+    for task, split in (("task1", "train"), ("task2", "test")):
+        (tmp_path / "niv2" / "tasks").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "niv2" / "splits" / "default").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "niv2" / "splits" / "default" / f"{split}_tasks.txt").write_text(f"{task}\n")
+        content = {"Definition": ["Say it."], "Positive Examples": [], "Negative Examples": [], "Categories": ["Talk"]}
+        instances = [{"id": f"{task}-1", "input": "moon", "output": ["The moon."]}]
+        (tmp_path / "niv2" / "tasks" / f"{task}.json").write_text(json.dumps(content | {"Instances": instances}))
+    data = {"train": {"path": "niv2", "split": "train"}, "test": {"path": "niv2", "split": "test"}}
+    uploads: dict[str, bytes] = {}
+    with Client(serve(registering(uploads, {}))) as client:
+        Preparation(load_preset(write(tmp_path, data=data)), tmp_path / "home").register(client)
+    assert {name: json.loads(rows)["task"] for name, rows in uploads.items()} == {
+        "niv2 train": "task1",
+        "niv2 test": "task2",
+    }

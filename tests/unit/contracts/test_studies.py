@@ -63,6 +63,7 @@ def test_a_seed_that_the_studys_seeds_would_replace_is_refused() -> None:
             "label 'a' is used",
         ),
         ({"baseline": "c"}, "got 'c', wanted one of the labels"),
+        ({"arrangements": [{"label": "a", "method": "as_is", "baseline": "c"}]}, "got 'c', wanted one of the labels"),
         ({"figure": "tasks"}, "figure_tasks go with figure: tasks"),
         ({"figure_tasks": ["t"]}, "figure_tasks go with figure: tasks"),
         ({"figure": "similarity", "evaluation": {"metrics": ["rouge1"]}}, "draws the loss"),

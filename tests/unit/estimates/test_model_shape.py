@@ -10,6 +10,7 @@ import pytest
 from nearfirst.contracts.training import LoraSpec, ModelSpec
 from nearfirst.estimates.model_files import read_model_folder
 from nearfirst.estimates.model_shape import UnknownShape, shape_of_config
+from nearfirst.estimates.sizes import num_elements
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -161,4 +162,12 @@ def test_damaged_weights_are_a_remark_and_no_crash(tmp_path: Path, content: byte
 def test_a_hub_id_is_a_remark() -> None:
     found = read_model_folder(ModelSpec(name_or_path="owner/name"))
     assert found.tensors is None
-    assert found.remark == "model 'owner/name' isn't a folder here: its size is known once it is downloaded"
+    assert found.remark == "model 'owner/name' isn't a folder here: its size is known once it is one"
+
+
+def test_the_papers_model_has_its_published_size_before_it_is_downloaded() -> None:
+    found = read_model_folder(ModelSpec(name_or_path="meta-llama/Llama-2-7b-hf"))
+    assert found.tensors is not None
+    assert num_elements(found.tensors) == 6_738_415_616  # Touvron et al. 2023 say 6.7 B
+    assert found.remark is not None
+    assert "published" in found.remark

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from nearfirst.contracts.problems import CheckpointNotWritten
@@ -19,6 +20,7 @@ from nearfirst_training.checkpoints import (
 )
 from nearfirst_training.loop import train
 from nearfirst_training.model import load_model
+from nearfirst_training.verify import verify_run
 
 IDENTITY = RunIdentity(spec_digest="sha256:a", arrangement_digest="sha256:b", dataset_digest="sha256:c")
 
@@ -72,6 +74,18 @@ def test_weights_are_a_model_to_train_on(make_job, tmp_path):
     folder = train(make_job(max_steps=1)).checkpoints[0].path
     again = make_job(out=str(tmp_path / "again"), max_steps=1, model=ModelSpec(name_or_path=folder))
     assert train(again).steps == 1
+
+
+def test_the_weights_of_step_0_are_those_that_the_seed_draws_and_their_receipt_is_of_no_step(make_job, tmp_path):
+    job = make_job(max_steps=1, checkpoint=CheckpointSpec(initial_weights=True))
+    result = train(job)
+    weights = {c.step: c for c in result.checkpoints if c.tier == "weights"}
+    assert sorted(weights) == [0, 1]
+    drawn, _ = load_model(job.settings.model, seed=job.settings.seed, max_length=64, device=torch.device("cpu"))
+    stored = load_file(Path(weights[0].path) / "model.safetensors")
+    assert all(torch.equal(tensor, drawn.state_dict()[name]) for name, tensor in stored.items())
+    assert weights[0].receipt_head == hashlib.sha256(result.receipt.arrangement_digest.encode()).hexdigest()
+    assert verify_run(Path(job.out)).checkpoints == result.checkpoints
 
 
 def test_a_checkpoint_that_was_not_finished_is_not_listed(tmp_path):

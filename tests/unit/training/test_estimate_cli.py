@@ -52,8 +52,9 @@ def run(*arguments: object) -> str:
         {},
         {"checkpoint": {"weights_every": 2, "state_every": 1, "weights_dtype": "bf16", "keep_weights": 2}},
         {"tuning": "lora", "lora": {"rank": 64}},
+        {"checkpoint": {"weights_every": 2, "initial_weights": True}},
     ],
-    ids=["full", "bf16", "lora"],
+    ids=["full", "bf16", "lora", "from step 0"],
 )
 def test_steps_tokens_and_checkpoints_are_those_of_the_training(
     write_spec: SpecFactory, tmp_path: Path, fields: dict[str, Any]

@@ -11,7 +11,7 @@ from nearfirst.contracts.training import CheckpointSpec, OptimizerSpec
 from nearfirst_training.checkpoints import list_checkpoints
 from nearfirst_training.loop import train
 
-EVERY_TWO = CheckpointSpec(weights_every=2, state_every=2, keep_state=2)
+EVERY_TWO = CheckpointSpec(weights_every=2, state_every=2, keep_state=2, initial_weights=True)
 
 
 def stop_at(step, error):
@@ -135,7 +135,7 @@ def test_checkpoints_after_the_state_are_gone_until_they_are_made_again(make_job
     shutil.rmtree(Path(job.out) / "checkpoints/step-000004/state")
     with pytest.raises(Cancelled):
         train(job, progress=stop_at(2, Cancelled()))
-    assert {checkpoint.step for checkpoint in list_checkpoints(Path(job.out) / "checkpoints")} == {2}
+    assert {checkpoint.step for checkpoint in list_checkpoints(Path(job.out) / "checkpoints")} == {0, 2}
 
 
 def test_only_the_newest_states_are_kept_and_all_weights(make_job, tmp_path):

@@ -53,6 +53,11 @@ class Checkpointer:
         """Whether anything is to be taken after a step, but for the last."""
         return _is_due(step, self._spec.weights_every) or _is_due(step, self._spec.state_every)
 
+    def before_first_step(self, head: str) -> None:
+        """Take the weights of step 0, when they are wanted."""
+        if self._spec.initial_weights:
+            self._take(0, head, weights=True, state=False)
+
     def after_step(self, step: int, head: str, *, is_last: bool) -> None:
         """Take what is due after a step.
 

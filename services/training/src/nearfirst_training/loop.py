@@ -79,6 +79,7 @@ def _make_steps(run: Run, progress: ProgressCallback) -> int:
     done = run.resumed_from or 0
     if run.resumed_from is None:
         _measure(run, step=0)
+        run.checkpointer.before_first_step(run.receipt.head.hex())
     steps = StepLog(run)
     is_stopping = _report(run, done, progress)
     num_tokens = 0

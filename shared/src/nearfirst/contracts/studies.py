@@ -44,6 +44,8 @@ class StudyArrangement(ArrangementRules):
     """Its own training rows; None: the study's."""
     follows_seeds: bool = True
     """Where the order depends on a seed, it takes the study's seeds. False: all runs have the order of `seed`."""
+    baseline: Label | None = None
+    """The arrangement that it is compared with; None: the study's baseline. Itself: it is compared with none."""
     panels: list[Label] = Field(default_factory=list, max_length=24)
     """In which panels of the figure it is drawn; none: in all."""
 
@@ -91,8 +93,9 @@ class StudySpec(Contract):
         labels = [arrangement.label for arrangement in self.arrangements]
         if repeated := _repeated(labels):
             raise ValueError(f"arrangements: the label {repeated[0]!r} is used twice")
-        if self.baseline is not None and self.baseline not in labels:
-            raise ValueError(f"baseline: got {self.baseline!r}, wanted one of the labels {labels}")
+        for baseline in (self.baseline, *(arrangement.baseline for arrangement in self.arrangements)):
+            if baseline is not None and baseline not in labels:
+                raise ValueError(f"baseline: got {baseline!r}, wanted one of the labels {labels}")
         if repeated_seeds := _repeated(self.seeds):
             raise ValueError(f"seeds: {repeated_seeds[0]} is used twice")
         if self.num_runs > MAX_RUNS:
@@ -176,15 +179,39 @@ class StudyNode(Contract):
     error: dict[str, Any] | None = None
 
 
+class ArrangementEstimate(Contract):
+    """One train job of an arrangement, with any seed."""
+
+    arrangement: str
+    """Its label."""
+    rows: int
+    """Of its order; at most, where TMA's rounds or the paper's limits decide."""
+    steps: int
+    num_checkpoints: int
+    """Weights that stay on the disk."""
+    checkpoint_bytes: int | None
+    """Weights and states that stay on the disk; None: the model's size isn't known."""
+    seconds: float | None
+    """Of training steps; None: nothing like it has run yet."""
+
+
 class StudyEstimate(Contract):
     """The answer to POST /studies?dry_run=true."""
 
     num_orders: int
     """Arrangements that differ."""
     num_train_jobs: int
+    """Those on equal orders with the same seed are one."""
+    steps: int
+    """Of all train jobs together."""
     num_checkpoints: int
     """Weights of all train jobs together that stay on the disk."""
+    checkpoint_bytes: int | None
+    """Weights and states of all train jobs together that stay on the disk; None: the model's size isn't known."""
+    arrangements: list[ArrangementEstimate]
     train_job: TrainEstimate
-    """One train job, on all rows of the study's training set."""
+    """The longest train job, on rows of its whole training set."""
     train_seconds: float | None
     """All train jobs, one after the other; None: nothing like it has run yet."""
+    obstacles: list[str] = Field(default_factory=list)
+    """What there isn't room for: POST would refuse it, or its train jobs would fail on the way."""

@@ -57,6 +57,8 @@ class CheckpointSpec(Contract):
 
     weights_every: int | None = Field(default=None, ge=1)
     """safetensors that transformers and vLLM load."""
+    initial_weights: bool = False
+    """Write the weights of step 0 too, so that whatever is measured of checkpoints begins at the untrained model."""
     state_every: int | None = Field(default=None, ge=1)
     """Optimizer, schedule, RNG, step and receipt head: what resuming needs."""
     keep_state: int = Field(default=2, ge=1)

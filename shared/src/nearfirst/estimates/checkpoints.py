@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 
 from nearfirst.contracts.estimates import CheckpointEstimate
-from nearfirst.contracts.training import TrainSettings
+from nearfirst.contracts.training import CheckpointSpec, TrainSettings
 from nearfirst.estimates.sizes import Shape, num_elements
 
 _ELEMENT_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
@@ -32,8 +32,8 @@ def checkpoint_estimate(
     spec = settings.checkpoint
     weights = _weights_bytes(tensors, _ELEMENT_BYTES[spec.weights_dtype]) + companion_bytes + _MANIFEST_BYTES
     state = _state_bytes(tensors, settings) + _MANIFEST_BYTES
-    num_weights, peak_weights = _num_kept(num_steps, spec.weights_every, spec.keep_weights)
-    num_states, peak_states = _num_kept(num_steps, spec.state_every, spec.keep_state)
+    num_weights, peak_weights = _kept_weights(num_steps, spec)
+    num_states, peak_states = _num_kept(_num_written(num_steps, spec.state_every), spec.keep_state)
     return CheckpointEstimate(
         weights_bytes=weights,
         state_bytes=state,
@@ -44,9 +44,22 @@ def checkpoint_estimate(
     )
 
 
-def _num_kept(num_steps: int, every: int | None, keep: int | None) -> tuple[int, int]:
+def num_kept_weights(num_steps: int, spec: CheckpointSpec) -> int:
+    """Weights checkpoints that are there when a job has ended."""
+    return _kept_weights(num_steps, spec)[0]
+
+
+def _kept_weights(num_steps: int, spec: CheckpointSpec) -> tuple[int, int]:
+    return _num_kept(_num_written(num_steps, spec.weights_every) + int(spec.initial_weights), spec.keep_weights)
+
+
+def _num_written(num_steps: int, every: int | None) -> int:
+    """Checkpoints of a tier that are taken after a step; the last step has one in any case."""
+    return 1 if every is None else math.ceil(num_steps / every)
+
+
+def _num_kept(written: int, keep: int | None) -> tuple[int, int]:
     """Checkpoints of a tier at the end, and the most that are there at a time."""
-    written = 1 if every is None else math.ceil(num_steps / every)
     return (written, written) if keep is None else (min(written, keep), min(written, keep + 1))
 
 

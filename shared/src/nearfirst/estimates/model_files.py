@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from nearfirst.contracts.training import ModelSpec
 from nearfirst.estimates.model_shape import ModelShape, UnknownShape, shape_of_config
+from nearfirst.estimates.published import PUBLISHED_CONFIGS
 from nearfirst.estimates.sizes import Shape
 
 _WEIGHTS, _WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -45,11 +46,11 @@ class ModelFolder(NamedTuple):
 
 
 def read_model_folder(spec: ModelSpec) -> ModelFolder:
-    """What the files of a model's folder say; nothing, and a remark, of a model that is named by a hub or package."""
+    """What the files of a model's folder say; of a model that is named by a hub or package, its published sizes or
+    nothing, and a remark."""
     folder = Path(spec.name_or_path)
     if not (folder.is_absolute() and folder.is_dir()):
-        why = f"model {spec.name_or_path!r} isn't a folder here: its size is known once it is downloaded"
-        return ModelFolder(None, None, 0, why)
+        return _not_here(spec)
     remarks = []
     shape = stored = None
     try:
@@ -64,6 +65,15 @@ def read_model_folder(spec: ModelSpec) -> ModelFolder:
     names = ("config.json", *_TOKENIZER_FILES)
     companions = sum((folder / name).stat().st_size for name in names if (folder / name).is_file())
     return ModelFolder(shape, stored, companions, "; ".join(remarks) or None)
+
+
+def _not_here(spec: ModelSpec) -> ModelFolder:
+    missing = f"model {spec.name_or_path!r} isn't a folder here"
+    published = PUBLISHED_CONFIGS.get(spec.name_or_path)
+    if published is None:
+        return ModelFolder(None, None, 0, f"{missing}: its size is known once it is one")
+    shape = shape_of_config(dict(published) | (spec.config or {}))
+    return ModelFolder(shape, None, 0, f"{missing}: its sizes are those of its published configuration")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nearfirst.contracts.evaluations import MetricName
+from nearfirst.contracts.problems import InvalidInput
 from nearfirst_arrangement.studies.figures.layouts import study_figure
 from nearfirst_arrangement.studies.figures.render import render
 from nearfirst_arrangement.studies.report.build import build_report
@@ -120,6 +121,20 @@ def test_a_higher_score_is_better_and_a_higher_loss_worse(make_study):
     assert loss.end.mean < 0 < rouge.end.mean
 
 
+def test_an_arrangement_is_compared_with_its_own_baseline_and_with_none_where_that_is_itself(study):
+    nearest, _, farthest = study.labels
+    own = {nearest: farthest, farthest: farthest}
+    arrangements = tuple(replace(each, baseline=own.get(each.label)) for each in study.arrangements)
+    report = build_report(replace(study, arrangements=arrangements), num_resamples=200)
+    ends = {outcome.arrangement: outcome.mean[-1] for outcome in report.outcomes if outcome.metric is LOSS}
+    found = [(effect.arrangement, effect.reference) for effect in report.effects if effect.metric is LOSS]
+    assert found == [(nearest, farthest)]
+    assert report.effects[0].end.mean == pytest.approx(ends[nearest] - ends[farthest])
+    assert report.warnings == []
+    with pytest.raises(InvalidInput, match="'none' is none of the arrangements"):
+        replace(study, baseline=None, arrangements=(replace(study.arrangements[0], baseline="none"),))
+
+
 def test_steps_at_which_an_effect_is_clear_are_those_whose_interval_leaves_0_out(report):
     for effect in report.effects:
         sides = {
@@ -141,8 +156,8 @@ def test_html_and_markdown_have_the_same_tables(report):
     assert len(html) >= 6
     effects = html[0]
     for row, found in zip(effects[1::2], report.effects, strict=True):
-        assert row[4] == f"{found.area.mean:+.4f}".replace("-", "−")
-        assert row[3] == found.area.verdict
+        assert row[5] == f"{found.area.mean:+.4f}".replace("-", "−")
+        assert row[4] == found.area.verdict
 
 
 def test_the_page_asks_no_other_host_and_runs_nothing(study, report):

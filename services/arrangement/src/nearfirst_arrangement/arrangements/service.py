@@ -43,12 +43,10 @@ def create(
     request = spec.model_dump(mode="json")
     if (found := runs.find_by_key(session, RunKind.ARRANGEMENT, idempotency_key, request)) is not None:
         return found
-    train = records.get_dataset(session, spec.train.dataset)
-    test = records.get_dataset(session, spec.test.dataset)
     representation = spec.representation or (Representation() if spec.needs_embeddings else None)
     if representation is not None:
         spec = spec.model_copy(update={"representation": resolve_representation(representation, settings)})
-    check_feasible(spec, _known_rows(session, spec, train), _known_rows(session, spec, test))
+    train, test = check_rules(session, spec)
     row, _ = runs.create(
         session,
         RunKind.ARRANGEMENT,
@@ -58,6 +56,23 @@ def create(
         depends_on=_prerequisites(session, spec, train, test, store, settings),
     )
     return row
+
+
+def check_rules(session: Session, spec: ArrangementSpec) -> tuple[Dataset, Dataset]:
+    """The training and the test dataset, when they have what the rules ask for.
+
+    Args:
+        session: open transaction.
+        spec: with a representation where it has embeddings.
+
+    Raises:
+        NotFound: no such dataset.
+        InvalidInput: more rows or other tasks are asked for than the datasets have, as far as the registry knows.
+    """
+    train = records.get_dataset(session, spec.train.dataset)
+    test = records.get_dataset(session, spec.test.dataset)
+    check_feasible(spec, _known_rows(session, spec, train), _known_rows(session, spec, test))
+    return train, test
 
 
 def _known_rows(session: Session, spec: ArrangementSpec, dataset: Dataset) -> KnownRows:

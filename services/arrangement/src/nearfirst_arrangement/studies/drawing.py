@@ -90,9 +90,14 @@ def _parts(results: StudyResults, spec: StudySpec) -> list[StudyResults]:
 
 
 def _part(results: StudyResults, name: str, labels: Sequence[str]) -> StudyResults:
+    def within(baseline: str | None) -> str | None:
+        return baseline if baseline in labels else None
+
     return replace(
         results,
         name=name,
-        arrangements=tuple(each for each in results.arrangements if each.label in labels),
-        baseline=results.baseline if results.baseline in labels else None,
+        arrangements=tuple(
+            replace(each, baseline=within(each.baseline)) for each in results.arrangements if each.label in labels
+        ),
+        baseline=within(results.baseline),
     )

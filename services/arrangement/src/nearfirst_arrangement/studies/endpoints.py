@@ -21,7 +21,7 @@ from nearfirst.web.dependencies import (
     encode_cursor,
 )
 from nearfirst.web.runs import AcceptingDep, IdempotencyKey
-from nearfirst_arrangement.studies import drawing, repository, service
+from nearfirst_arrangement.studies import drawing, estimates, repository, service
 from nearfirst_arrangement.studies.gathering import gather
 
 router = APIRouter(prefix="/studies", tags=["studies"])
@@ -60,7 +60,7 @@ def create_study(
     With `dry_run` nothing is queued: the answer is what the study would take.
     """
     if dry_run:
-        return JSONResponse(service.estimate(reading, spec, settings, store).model_dump(mode="json"))
+        return JSONResponse(estimates.estimate(reading, spec, settings, store).model_dump(mode="json"))
     row = service.create(session, spec, idempotency_key, settings, store)
     return accepting.accept(session, row, "studies")
 

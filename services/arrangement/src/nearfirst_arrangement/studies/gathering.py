@@ -92,6 +92,7 @@ def _arrangement(
         digest=_digests(orders),
         runs=tuple(_run(session, store, spec, seed, found, num_examples) for seed, found in of_seed.items()),
         report=_report(orders[0], store),
+        baseline=arrangement.baseline,
         spec=arrangement.model_dump(mode="json", exclude_defaults=True),
     )
 

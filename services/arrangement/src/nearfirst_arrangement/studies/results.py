@@ -95,6 +95,8 @@ class ArrangementResults:
     report: ArrangementReport | None = None
     """Leaks and the like; None: not measured."""
     spec: JsonValue = None
+    baseline: str | None = None
+    """Label of the arrangement that this one is compared with; None: the study's reference."""
 
     @property
     def usable_runs(self) -> tuple[StudyRun, ...]:
@@ -147,8 +149,9 @@ class StudyResults:
         labels = self.labels
         if not labels or not all(label.strip() for label in labels) or len(set(labels)) != len(labels):
             raise InvalidInput(f"arrangements: labels must be distinct and not empty, got {list(labels)}")
-        if self.baseline is not None and self.baseline not in labels:
-            raise InvalidInput(f"baseline: {self.baseline!r} is none of the arrangements {list(labels)}")
+        for baseline in (self.baseline, *(arrangement.baseline for arrangement in self.arrangements)):
+            if baseline is not None and baseline not in labels:
+                raise InvalidInput(f"baseline: {baseline!r} is none of the arrangements {list(labels)}")
         if not self.metrics or len(set(self.metrics)) != len(self.metrics):
             raise InvalidInput(f"metrics: at least one, none of them twice, got {[str(each) for each in self.metrics]}")
         for arrangement in self.arrangements:
@@ -164,6 +167,16 @@ class StudyResults:
     def reference(self) -> str:
         """What the others are compared with: the baseline; without one, the first arrangement."""
         return self.baseline if self.baseline is not None else self.labels[0]
+
+    def reference_of(self, label: str) -> str:
+        """What an arrangement is compared with; itself: with nothing."""
+        return self.arrangement(label).baseline or self.reference
+
+    @property
+    def common_reference(self) -> str | None:
+        """What all others are compared with; None: not all with the same."""
+        found = {self.reference_of(label) for label in self.labels}
+        return self.reference if found == {self.reference} else None
 
     def arrangement(self, label: str) -> ArrangementResults:
         """The arrangement of that label.

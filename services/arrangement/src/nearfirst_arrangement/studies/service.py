@@ -1,4 +1,4 @@
-"""Rules of studies: asking for one, what it would take, and how it and its nodes are shown."""
+"""Rules of studies: asking for one, and how it and its nodes are shown."""
 
 from collections.abc import Sequence
 
@@ -7,18 +7,15 @@ from sqlalchemy.orm import Session
 
 from nearfirst.contracts.problems import invalid_input_from_validation
 from nearfirst.contracts.runs import RunKind, RunState
-from nearfirst.contracts.studies import Study, StudyEstimate, StudyNode, StudySpec
-from nearfirst.contracts.training import TrainSettings, TrainSpec
+from nearfirst.contracts.studies import Study, StudyNode, StudySpec
 from nearfirst.registry import records, runs, studies
-from nearfirst.registry.content_runs import content_key
 from nearfirst.registry.models import RunRow
 from nearfirst.registry.results import progress_of
 from nearfirst.settings import Settings
 from nearfirst.store.artifacts import Store
 from nearfirst_arrangement.feasibility import check_tasks_are_known
 from nearfirst_arrangement.studies import repository
-from nearfirst_arrangement.studies.submitting import Submission, order_content
-from nearfirst_arrangement.train_jobs import service as train_jobs
+from nearfirst_arrangement.studies.submitting import Submission
 
 FEW_SEEDS = 3
 """Fewer say little about what other seeds would give."""
@@ -53,28 +50,6 @@ def add_seeds(session: Session, study_id: str, seeds: Sequence[int], settings: S
         raise invalid_input_from_validation(error, "seeds") from error
     studies.add_nodes(session, study_id, Submission(session, spec, settings, store).nodes())
     return runs.get(session, study_id)
-
-
-def estimate(session: Session, spec: StudySpec, settings: Settings, store: Store) -> StudyEstimate:
-    """What a study would take; nothing is queued. Raises what `create` raises of the spec, as far as it is looked at.
-
-    The training is estimated for all rows of the study's training set.
-    """
-    orders = {
-        content_key(order_content(session, spec, arrangement, seed, settings))
-        for seed in spec.seeds
-        for arrangement in spec.arrangements
-    }
-    fields = {name: getattr(spec.training, name) for name in TrainSettings.model_fields}
-    job = train_jobs.estimate(session, TrainSpec(**fields, dataset=spec.train.dataset), settings, store)
-    checkpoints, time = job.estimates.checkpoints, job.estimates.time
-    return StudyEstimate(
-        num_orders=len(orders),
-        num_train_jobs=spec.num_runs,
-        num_checkpoints=spec.num_runs * (checkpoints.num_weights if checkpoints else 0),
-        train_job=job,
-        train_seconds=None if time is None else spec.num_runs * time.seconds,
-    )
 
 
 def show(row: RunRow) -> Study:

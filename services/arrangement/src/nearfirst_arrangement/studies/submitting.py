@@ -58,7 +58,7 @@ class Submission:
         found: list[Node] = []
         for seed in self._spec.seeds:
             for arrangement in self._spec.arrangements:
-                with _named(arrangement):
+                with named(arrangement):
                     order = self._order(arrangement, seed)
                 job, evaluation = self._run(order.id, seed)
                 runs = {RunKind.ARRANGEMENT: order.id, RunKind.TRAIN_JOB: job, RunKind.EVALUATION: evaluation}
@@ -123,7 +123,7 @@ def _fields(settings: Contract, kind: type[Contract]) -> dict[str, object]:
 
 
 @contextmanager
-def _named(arrangement: StudyArrangement) -> Iterator[None]:
+def named(arrangement: StudyArrangement) -> Iterator[None]:
     """Errors of the input name the arrangement that they are of."""
     try:
         yield

@@ -58,14 +58,13 @@ def estimate(session: Session, spec: TrainSpec, settings: Settings, store: Store
         store: has dataset and order.
 
     Raises:
-        DoesNotFit: memory or disk is too small, whatever its micro-batches.
         NotFound, CorruptArtifact: the rows can't be read.
     """
     order = _order_of(session, spec)
     model = read_model_folder(spec.model)
     remarks = [] if order.is_known else [_unfinished(order)]
     tokens = _tokens(session, spec, order, store, remarks)
-    found = estimate_training(
+    return estimate_training(
         spec,
         order.num_rows,
         model,
@@ -74,8 +73,6 @@ def estimate(session: Session, spec: TrainSpec, settings: Settings, store: Store
         available=_available(session, spec, order, settings),
         remarks=remarks,
     )
-    refuse_what_does_not_fit(spec, found.estimates)
-    return found
 
 
 def refuse(session: Session, spec: TrainSpec, settings: Settings) -> None:

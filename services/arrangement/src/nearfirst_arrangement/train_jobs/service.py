@@ -11,6 +11,7 @@ from nearfirst.contracts.problems import InvalidModel, NotReady, OrderMismatch, 
 from nearfirst.contracts.receipts import Receipt, planned_steps
 from nearfirst.contracts.runs import RunKind, RunState
 from nearfirst.contracts.training import TrainJob, TrainSpec
+from nearfirst.estimates.estimate import refuse_what_does_not_fit
 from nearfirst.model_names import is_folder, resolve_model
 from nearfirst.registry import records, runs
 from nearfirst.registry.dependencies import unfinished_dependencies
@@ -54,6 +55,13 @@ def create(session: Session, spec: TrainSpec, idempotency_key: str | None, setti
 
 def estimate(session: Session, spec: TrainSpec, settings: Settings, store: Store) -> TrainEstimate:
     """What a job would take; nothing is queued. Raises what `create` raises of the spec."""
+    found = measure(session, spec, settings, store)
+    refuse_what_does_not_fit(spec, found.estimates)
+    return found
+
+
+def measure(session: Session, spec: TrainSpec, settings: Settings, store: Store) -> TrainEstimate:
+    """What a job would take, whether there is room for it or not; else raises what `create` raises of the spec."""
     return estimates.estimate(session, _checked(session, spec, settings), settings, store)
 
 

@@ -13,15 +13,15 @@ from rich.table import Table
 from nearfirst.client.api import Client
 from nearfirst.client.demo.command import connected
 from nearfirst.client.demo.follow import progress_bars
-from nearfirst.client.estimate_table import estimate_table
 from nearfirst.client.settings import ClientSettings
+from nearfirst.client.study.cost import show_cost
 from nearfirst.client.study.follow import StudyFollower
 from nearfirst.client.study.home import wait_until_left
 from nearfirst.client.study.preparing import Preparation, study_key
 from nearfirst.client.study.preset import load_preset
-from nearfirst.client.watch import describe_end, format_eta
+from nearfirst.client.watch import describe_end
 from nearfirst.contracts.runs import RunAccepted, RunState
-from nearfirst.contracts.studies import Study, StudyEstimate, StudySpec
+from nearfirst.contracts.studies import Study, StudySpec
 
 app = typer.Typer(help="Compare orders of the training data, with several seeds each.", no_args_is_help=True)
 
@@ -62,7 +62,7 @@ def run(
         with console.status("registering the data"):
             spec = preparation.register(client)
         if dry_run:
-            _print_estimate(client.estimate_study(spec), as_json=as_json)
+            show_cost(client.estimate_study(spec), as_json=as_json)
             return
         accepted = _submit(client, spec, console)
         if server is not None and not watch:
@@ -160,16 +160,3 @@ def _submit(client: Client, spec: StudySpec, console: Console) -> RunAccepted:
     if study.is_paused or study.state in (RunState.FAILED, RunState.CANCELLED):
         return client.resume(study.id)
     return accepted
-
-
-def _print_estimate(estimate: StudyEstimate, *, as_json: bool) -> None:
-    if as_json:
-        typer.echo(estimate.model_dump_json(indent=2))
-        return
-    console = Console(soft_wrap=True, highlight=False)
-    time = "an unknown time" if estimate.train_seconds is None else f"about {format_eta(estimate.train_seconds)}"
-    console.print(
-        f"{estimate.num_orders} orders, {estimate.num_train_jobs} train jobs ({time} one after the other), "
-        f"{estimate.num_checkpoints} checkpoints to keep and to measure. One train job:"
-    )
-    console.print(estimate_table(estimate.train_job, "train job"))

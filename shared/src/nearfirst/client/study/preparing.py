@@ -29,6 +29,10 @@ class Preparation:
         preset: what to run.
         home: folder for samples and models; a server that trains a `tiny_model` must read it.
         data: a dataset in place of the preset's own, of which a sample is drawn; None: its own.
+
+    Raises:
+        InvalidInput: files of the preset aren't there, or nothing is left of `data`.
+        InvalidDataset: `data` can't be read.
     """
 
     def __init__(self, preset: Preset, home: Path, data: Path | None = None) -> None:
@@ -36,14 +40,16 @@ class Preparation:
         self._home = home
         self._examples: dict[str, Sequence[Example]] = {}
         self._sample = None
-        if data is not None:
+        if data is None:
+            self._refuse_missing_files()
+        else:
             self._sample = sampled_data(data, Sampling(**preset.sample.model_dump()), home / "samples" / data.name)
 
     def register(self, client: Client) -> StudySpec:
         """Upload the data, make the model, and put what the server calls them into the spec.
 
         Raises:
-            InvalidInput: no such file, or a part without a row.
+            InvalidInput: a part without a row.
             InvalidDataset: a file can't be read.
         """
         names = [name for name in dataset_names(self._preset.spec) if name in self._preset.data]
@@ -61,8 +67,8 @@ class Preparation:
         return StudySpec.model_validate(fields)
 
     def _upload(self, client: Client, name: str, data: PresetData) -> str:
-        if data.part is None and self._sample is None:
-            path = self._path(data)
+        path = self._path(data)
+        if data.part is None and self._sample is None and path.is_file():
             return client.register_dataset(path, split=data.split, format=data.format, name=self._name(name)).id
         file = self._home / "samples" / f"{self._name(name)}.jsonl"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -76,10 +82,17 @@ class Preparation:
         return f"{source} {name}"
 
     def _path(self, data: PresetData) -> Path:
-        path = bundled_path() if data.path == BUNDLED else self._preset.folder / data.path
-        if not path.exists():
-            raise InvalidInput(f"data: there is no file {path}")
-        return path
+        return bundled_path() if data.path == BUNDLED else self._preset.folder / data.path
+
+    def _refuse_missing_files(self) -> None:
+        missing = {
+            str(path): data.note
+            for name, data in self._preset.data.items()
+            if name in dataset_names(self._preset.spec) and not (path := self._path(data)).exists()
+        }
+        if missing:
+            named = ", ".join(path if note is None else f"{path} ({note})" for path, note in missing.items())
+            raise InvalidInput(f"data: there is no file {named}; --data FILE takes a sample of another dataset instead")
 
     def _rows(self, name: str) -> Sequence[Example]:
         """A dataset's rows, of its part alone."""
@@ -88,7 +101,7 @@ class Preparation:
             if self._sample is None:
                 rows: Sequence[Example] = load_dataset(self._path(data), format=data.format, split=data.split).examples
             else:
-                rows = self._sample.test if data.split == "test" else self._sample.train
+                rows = self._sample.test if name == self._preset.spec.test.dataset else self._sample.train
             self._examples[name] = _part(rows, name, data.part)
         return self._examples[name]
 

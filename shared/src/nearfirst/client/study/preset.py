@@ -26,13 +26,15 @@ _Count = Annotated[int, Field(ge=1)]
 
 
 class PresetData(Contract):
-    """Where a dataset comes from."""
+    """Where a dataset comes from. With `--data` it is the sample's rows: the test rows for what the spec tests on."""
 
     path: str
     """`bundled`, or a file relative to the preset."""
     split: str | None = None
-    """Keep rows whose `split` is this; with `--data`, `test` takes the sample's test rows."""
+    """Keep rows whose `split` is this."""
     format: DatasetFormat | None = None
+    note: str | None = None
+    """Where the file comes from, for whoever doesn't have it yet."""
     part: tuple[int, int] | None = None
     """[k, n]: only every n-th task in the order of their first rows, from the k-th (counted from 0)."""
 

@@ -23,7 +23,7 @@ def study_figure(study: StudyResults, *, width: Width = "page") -> FigureSpec:
     metric = study.metrics[0]
     panels = [Panel(study=study.name, metric=metric, title=METRIC_NAMES[metric])]
     if len(study.arrangements) > 1:
-        title = f"{METRIC_NAMES[metric]} minus {study.reference}"
+        title = f"{METRIC_NAMES[metric]} minus {study.common_reference or 'the baselines'}"
         panels.append(Panel(study=study.name, metric=metric, title=title, show="difference"))
     return FigureSpec(name="figure", panels=panels, width=width)
 

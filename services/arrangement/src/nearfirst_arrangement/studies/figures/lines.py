@@ -47,7 +47,7 @@ class PanelLines:
     band: str
     """What the bands are; empty: there are none."""
     reference: str
-    """Label of the arrangement that differences are to."""
+    """What differences are to: an arrangement's label, or `its baseline` where not all have the same."""
 
 
 def figure_lines(spec: FigureSpec, studies: Mapping[str, StudyResults]) -> list[PanelLines]:
@@ -98,11 +98,13 @@ def _panel_lines(panel: Panel, study: StudyResults, seed: int) -> PanelLines:
         most = max((line.num_seeds for line in found if line is not None), default=0)
         band = "lowest to highest seed" if most > 1 else ""
     else:
-        found = [_difference_line(panel, study, label, seed) for label in labels if label != study.reference]
+        compared = [label for label in labels if label != study.reference_of(label)]
+        found = [_difference_line(panel, study, label, seed) for label in compared]
         most = max((line.num_seeds for line in found if line is not None), default=0)
         over = "test examples and seeds" if most > 1 else "test examples (one seed)"
         band = f"pointwise 95\u00a0% intervals over {over}"
-    return PanelLines(panel, tuple(line for line in found if line is not None), band, study.reference)
+    reference = study.common_reference or "its baseline"
+    return PanelLines(panel, tuple(line for line in found if line is not None), band, reference)
 
 
 def _mean_line(panel: Panel, study: StudyResults, label: str, seed: int) -> Line | None:
@@ -121,7 +123,7 @@ def _mean_line(panel: Panel, study: StudyResults, label: str, seed: int) -> Line
 
 def _difference_line(panel: Panel, study: StudyResults, label: str, seed: int) -> Line | None:
     examples = None if panel.task is None else study.examples.of_task(panel.task)
-    comparison = compare(study, label, study.reference, panel.metric, examples=examples, seed=seed)
+    comparison = compare(study, label, study.reference_of(label), panel.metric, examples=examples, seed=seed)
     if comparison is None:
         return None
     found = comparison.at_steps

@@ -63,13 +63,14 @@ def build_report(
     effects: list[EffectSummary] = []
     done, total = 0, len(study.metrics) * len(study.arrangements)
     for metric in study.metrics:
-        reference = study.run_values(study.reference, metric)
         for label in study.labels:
+            reference_label = study.reference_of(label)
+            reference = study.run_values(reference_label, metric)
             values = study.run_values(label, metric)
             if values is not None:
                 outcomes.append(_outcome(label, metric, values, reference, seed, num_resamples))
-            if label != study.reference:
-                effects += _effect(study, label, metric, seed, num_resamples)
+            if label != reference_label:
+                effects += _effect(study, label, reference_label, metric, seed, num_resamples)
             done += 1
             progress(done, total, "curves")
     tasks = _largest_tasks(study.examples.tasks)
@@ -157,16 +158,18 @@ def _steps_to(
     )
 
 
-def _effect(study: StudyResults, label: str, metric: MetricName, seed: int, num_resamples: int) -> list[EffectSummary]:
+def _effect(
+    study: StudyResults, label: str, reference: str, metric: MetricName, seed: int, num_resamples: int
+) -> list[EffectSummary]:
     """One, or none where the two have no seed and step in common."""
-    found = compare(study, label, study.reference, metric, seed=seed, num_resamples=num_resamples)
+    found = compare(study, label, reference, metric, seed=seed, num_resamples=num_resamples)
     if found is None:
         return []
     return [
         EffectSummary(
             metric=metric,
             arrangement=label,
-            reference=study.reference,
+            reference=reference,
             seeds=list(found.seeds),
             end_step=int(found.steps[-1]),
             end=_difference(found.end, metric),

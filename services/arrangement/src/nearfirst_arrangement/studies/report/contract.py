@@ -15,7 +15,8 @@ class Design(Contract):
     """The first is the one that the study is about."""
     baseline: str | None
     reference: str
-    """What the others are compared with: the baseline; without one, the first arrangement."""
+    """What the others are compared with: the baseline; without one, the first arrangement. An arrangement may have a
+    baseline of its own: `EffectSummary.reference`."""
     seeds: list[int]
     num_runs: int
     num_test_examples: int
@@ -115,7 +116,7 @@ class ClearSteps(Contract):
 
 
 class EffectSummary(Contract):
-    """An arrangement minus the reference, paired by seed and test example."""
+    """An arrangement minus its reference, paired by seed and test example."""
 
     metric: MetricName
     arrangement: str

@@ -145,6 +145,7 @@ def _effects(report: StudyReport) -> Iterator[Block]:
         (
             METRIC_NAMES[effect.metric],
             effect.arrangement,
+            effect.reference,
             what,
             found.verdict,
             signed(found.mean, effect.metric),
@@ -156,9 +157,10 @@ def _effects(report: StudyReport) -> Iterator[Block]:
         for what, found in (("all steps", effect.area), (f"step {effect.end_step:,}", effect.end))
     )
     columns = (
-        "metric", "arrangement", "at", "verdict", "difference", "95 % interval", "seeds as they are", "by seed",
+        "metric", "arrangement", "minus", "at", "verdict", "difference", "95 % interval", "seeds as they are",
+        "by seed",
     )  # fmt: skip
-    yield Table(f"Each arrangement minus {report.design.reference}", columns, rows, first_number=4)
+    yield Table("Each arrangement minus its baseline", columns, rows, first_number=5)
     yield Paragraph(
         "Differences are paired by seed and test example. All steps: the area between the curves over the number of "
         "steps. 95 % intervals are over test examples and seeds, with one seed over test examples; those for the seeds "
@@ -196,7 +198,7 @@ def _outcomes(report: StudyReport) -> Iterator[Block]:
     yield Table("Means over seeds", columns, rows, first_number=2)
     levels = ", ".join(dict.fromkeys(_level(each.steps_to, each.metric) for each in report.outcomes if each.steps_to))
     yield Paragraph(
-        f"Steps to level: until the mean curve first reaches the level at which {report.design.reference} ends "
+        "Steps to level: until the mean curve first reaches the level at which its baseline ends "
         f"({levels}), interpolated between measurements; in brackets the 95 % interval over test examples, in which "
         "curve and level vary together.",
         is_quiet=True,

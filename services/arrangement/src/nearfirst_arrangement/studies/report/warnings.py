@@ -88,8 +88,9 @@ def _of_measurements(study: StudyResults, effects: Sequence[EffectSummary]) -> I
                 yield ReportWarning(code="not_measured", detail=detail)
                 continue
             ends[label] = int(values.steps[-1])
-            if label != study.reference and (metric, label) not in compared:
-                detail = f"{label}: {metric} can't be compared with {study.reference}; they share no seed or no step."
+            reference = study.reference_of(label)
+            if label != reference and (metric, label) not in compared:
+                detail = f"{label}: {metric} can't be compared with {reference}; they share no seed or no step."
                 yield ReportWarning(code="not_comparable", detail=detail)
         if len(set(ends.values())) > 1:
             listed = ", ".join(f"{label} at step {step:,}" for label, step in ends.items())
