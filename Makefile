@@ -44,7 +44,7 @@ $(INSTALLED): constraints.txt requirements-dev.txt shared/pyproject.toml $(SERVI
 	@echo "Installing the rest (a minute or two) ..."
 	$(PIP) install --constraint constraints.txt --requirement requirements-dev.txt
 	$(PIP) install --constraint constraints.txt --no-build-isolation \
-		--editable 'shared[web,demo]' $(foreach service,$(SERVICES),--editable '$(service)$(EXTRAS_$(notdir $(service)))')
+		--editable 'shared[web,demo,pandas]' $(foreach service,$(SERVICES),--editable '$(service)$(EXTRAS_$(notdir $(service)))')
 	touch $@
 
 install-vllm: $(VLLM_VENV)/.installed  ## make .venv-vllm: vLLM on CPUs, about 4 GB, for the generation server

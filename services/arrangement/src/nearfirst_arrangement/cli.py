@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from nearfirst.client.output import AsJson, print_json
 from nearfirst.client.progress import progress_bar
 from nearfirst.contracts.arrangements import (
     DEFAULT_ENCODER,
@@ -112,6 +113,7 @@ def arrange(
         Path | None,
         typer.Option(help="Folder for the report and the similarity curve: report.json, .svg, .png, curve.json, ..."),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Arrange training rows for a test set, write the order, and report what is in it."""
     _refuse_bad_outputs(out, report, (train, test, train_embeddings, test_embeddings))
@@ -154,7 +156,10 @@ def arrange(
     manifest_path = _write(out, arranged.table, {**provenance, **result})
     if report is not None:
         _write_report(report, arranged)
-    _print_summary(out, manifest_path, arranged)
+    if as_json:
+        print_json({"order": str(out), "manifest": str(manifest_path), **provenance, **result})
+    else:
+        _print_summary(out, manifest_path, arranged)
 
 
 def _refuse_bad_outputs(out: Path, report: Path | None, inputs: Sequence[Path | None]) -> None:

@@ -1,6 +1,5 @@
 """`nearfirst evaluate`: ask a server to measure checkpoints, and follow it to the curve."""
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import PurePath
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nearfirst.client.api import Client
+from nearfirst.client.output import AsJson, print_json
 from nearfirst.client.watch import follow
 from nearfirst.contracts.arrangements import Fidelity
 from nearfirst.contracts.evaluations import CurvePoint, EvaluationSpec, MetricName
@@ -44,7 +44,7 @@ def evaluate(
     priority: Annotated[int | None, typer.Option(help="Of evaluations that wait, the higher goes first.")] = None,
     url: Annotated[str | None, typer.Option(help="The server; by default NEARFIRST_URL.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Follow it to its end and print the curve.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table or the bare id.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure checkpoints on a test set. Prints the evaluation's id, or with --watch what came out.
 
@@ -69,13 +69,15 @@ def evaluate(
     with Client.from_settings(url) as client:
         accepted = client.evaluate(spec)
         if not watch:
-            typer.echo(accepted.model_dump_json(indent=2) if as_json else accepted.id)
+            if as_json:
+                print_json(accepted)
+            else:
+                typer.echo(accepted.id)
             return
         evaluation = follow(client, accepted.id)
         curve = client.evaluation_curve(accepted.id)
     if as_json:
-        points = [point.model_dump(mode="json") for point in curve]
-        typer.echo(json.dumps({"evaluation": evaluation.model_dump(mode="json"), "curve": points}, indent=2))
+        print_json({"evaluation": evaluation, "curve": curve})
     else:
         typer.echo(accepted.id)
         Console().print(curve_table(curve, spec.metrics))

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from nearfirst.client.output import AsJson, print_json
 from nearfirst.client.progress import progress_bar
 from nearfirst.contracts.datasets import DatasetFormat
 from nearfirst.contracts.exports import ExportFileType, ExportFormat, ExportManifest
@@ -28,6 +29,7 @@ def export(
     out: Annotated[Path, typer.Option(help="Where the rows go: .jsonl or .parquet, and a manifest beside it.")],
     train_split: Annotated[str | None, typer.Option(help="The split that was arranged.")] = None,
     train_format: Annotated[DatasetFormat | None, typer.Option(help="Recognised when not given.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write an arranged dataset for TRL, LLaMA-Factory, axolotl and others, and say how they keep its order."""
     if not order.is_file():
@@ -42,7 +44,10 @@ def export(
         manifest = write_export(
             out, dataset.examples, table, dataset_digest=dataset.digest, format=format, progress=progress
         )
-    _print_summary(out, manifest)
+    if as_json:
+        print_json(manifest)
+    else:
+        _print_summary(out, manifest)
 
 
 def _verified_order(path: Path, dataset: LoadedDataset) -> OrderTable:

@@ -26,7 +26,9 @@ import httpx
 import typer
 from rich.console import Console
 
-from nearfirst.contracts.problems import InvalidInput, NearfirstError, StateConflict, Unavailable
+from nearfirst.client.errors import NotInstalled
+from nearfirst.client.output import AsJson, print_json
+from nearfirst.contracts.problems import InvalidInput, NearfirstError, StateConflict
 from nearfirst.processes import end_with_parent
 from nearfirst.settings import Settings
 
@@ -57,8 +59,9 @@ def up(
         list[Path] | None,
         typer.Option(help="Folder that requests may name files in, besides HOME/data and HOME/models."),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Run the API and all workers on this machine until Ctrl-C."""
+    """Run the API and all workers on this machine until Ctrl-C; with --json, print their addresses once it is ready."""
     from nearfirst.registry.migrate import upgrade
 
     given: dict[str, Any] = {"home": home, "data_roots": data_root, "cpu_jobs": training_workers}
@@ -70,7 +73,7 @@ def up(
         for server in servers:
             _refuse_taken_port(host, server.port)
         upgrade(settings.database_url)
-        suite = _Suite(settings, host, servers, training_workers)
+        suite = _Suite(settings, host, servers, training_workers, as_json=as_json)
         try:
             suite.run()
         finally:
@@ -92,7 +95,7 @@ def _servers(port: int, embedding_port: int | None) -> list[_Server]:
 
     Raises:
         InvalidInput: both ports are one.
-        Unavailable: the embedding service isn't installed.
+        NotInstalled: the embedding service is missing.
     """
     servers = [_Server(_API, "Nearfirst is up", "nearfirst_arrangement.app:make_app", port)]
     if embedding_port is None:
@@ -101,7 +104,7 @@ def _servers(port: int, embedding_port: int | None) -> list[_Server]:
         raise InvalidInput(f"--embedding-port: got {embedding_port}, which is the API's own port (--port)")
     factory = next((entry.value for entry in entry_points(group="nearfirst.servers", name="embedding")), None)
     if factory is None:
-        raise Unavailable("--embedding-port wants the embedding service, which isn't installed: nearfirst-embedding")
+        raise NotInstalled("--embedding-port wants the embedding service, which isn't installed: nearfirst-embedding")
     return [*servers, _Server("embedding-server", "embedding server", factory, embedding_port)]
 
 
@@ -134,8 +137,15 @@ def _refuse_taken_port(host: str, port: int) -> None:
 class _Suite:
     """The processes of one `nearfirst up`."""
 
-    def __init__(self, settings: Settings, host: str, servers: list[_Server], training_workers: int) -> None:
+    def __init__(
+        self, settings: Settings, host: str, servers: list[_Server], training_workers: int, *, as_json: bool
+    ) -> None:
         self._settings = settings
+        self._announcement = {
+            "home": str(settings.home.resolve()),
+            **{server.name: f"http://{host}:{server.port}" for server in servers},
+        }
+        self._as_json = as_json
         self._urls = {server.title: f"http://{host}:{server.port}" for server in servers}
         self._url = f"http://{host}:{servers[0].port}"
         self._stop_requested = False
@@ -173,6 +183,9 @@ class _Suite:
         if not self._stop_requested:
             urls = ", ".join(f"{title}: {url}" for title, url in self._urls.items())
             console.print(f"{urls} (home {self._settings.home}; Ctrl-C ends it)", highlight=False)
+            if self._as_json:
+                print_json(self._announcement)
+                sys.stdout.flush()
         while not self._stop_requested:
             self._check_alive()
             time.sleep(_POLL_S)

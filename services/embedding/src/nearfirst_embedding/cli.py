@@ -9,6 +9,7 @@ import numpy.typing as npt
 import typer
 from pydantic import ValidationError
 
+from nearfirst.client.output import AsJson, print_json
 from nearfirst.client.progress import progress_bar
 from nearfirst.contracts.arrangements import (
     DEFAULT_ENCODER,
@@ -51,6 +52,7 @@ def embed(
     ] = Precision.EXACT,
     pooling: Annotated[Pooling | None, typer.Option(help="Of kind causal-lm; weighted_mean by default.")] = None,
     cache: Annotated[bool, typer.Option(help="Take known texts' vectors from the cache, and keep new ones.")] = True,
+    as_json: AsJson = False,
 ) -> None:
     """Write the vector of every row of a dataset, in the dataset's order."""
     refuse_bad_output(out, {".npy"}, inputs=[data], beside=_SIDECAR_ENDING)
@@ -70,20 +72,19 @@ def embed(
     with progress_bar("embedding") as progress:
         encoded = embed_texts(representation, texts, cache=kept, progress=progress)
     num_rows, dimensions = encoded.vectors.shape
-    _write(
-        out,
-        encoded.vectors,
-        {
-            "encoder": load_representation(representation).key,
-            "num_rows": num_rows,
-            "dimensions": dimensions,
-            "dataset_digest": dataset.digest,
-            "truncated": int(encoded.truncated.sum()),
-        },
-    )
+    sidecar = {
+        "encoder": load_representation(representation).key,
+        "num_rows": num_rows,
+        "dimensions": dimensions,
+        "dataset_digest": dataset.digest,
+        "truncated": int(encoded.truncated.sum()),
+    }
+    _write(out, encoded.vectors, sidecar)
     typer.echo(f"{num_rows} x {dimensions} vectors in {out}", err=True)
     if kept is not None:
         typer.echo(_described(kept), err=True)
+    if as_json:
+        print_json({"vectors": str(out), **sidecar})
 
 
 def _representation(**fields: Any) -> Representation:

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from nearfirst.client.output import AsJson, print_json
 from nearfirst.client.progress import progress_bar
 from nearfirst.contracts.arrangements import Fidelity
 from nearfirst.contracts.evaluations import MetricSummary, UnitResult
@@ -40,7 +41,7 @@ def metrics(
     ] = "rouge",
     fidelity: Annotated[Fidelity, typer.Option(help="`paper`: the last batch of a task wins.")] = Fidelity.CORRECTED,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows of one batch; plays a part in `paper` alone.")] = 8,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure ROUGE-1, ROUGE-L and exact match of answers: overall, by task and by category."""
     from nearfirst_generation.metrics.measure import TextMeasurer  # takes a second to import
@@ -52,7 +53,7 @@ def metrics(
             compared, tokenizer=tokenizer, fidelity=fidelity, batch_size=batch_size, progress=progress
         )
     if as_json:
-        typer.echo(UnitResult(metrics=summaries, details=details).model_dump_json(indent=2))
+        print_json(UnitResult(metrics=summaries, details=details))
         return
     console = Console()
     for table in _tables(summaries, predictions.name):

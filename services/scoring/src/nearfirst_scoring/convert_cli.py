@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from nearfirst.client.output import AsJson, print_json
 from nearfirst.client.progress import progress_bar
 
 _GIB = 2**30
@@ -24,6 +25,7 @@ def convert_reward_model(
     layout: Annotated[
         LayoutOption, typer.Option(help="ultrarm: UltraRM's own names; sequence-classification: what vLLM reads.")
     ] = LayoutOption.ULTRARM,
+    as_json: AsJson = False,
 ) -> None:
     """Write a reward model as safetensors, without running any code that its pickles may hold."""
     from nearfirst_scoring.convert import convert_reward_model as convert
@@ -35,3 +37,12 @@ def convert_reward_model(
         f"{converted.digest}",
         err=True,
     )
+    if as_json:
+        print_json(
+            {
+                "folder": str(converted.folder),
+                "num_tensors": converted.num_tensors,
+                "size_bytes": converted.size_bytes,
+                "digest": converted.digest,
+            }
+        )

@@ -22,6 +22,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from nearfirst.client.exit_codes import ExitCode
+from nearfirst.client.output import AsJson, print_json
 from nearfirst.contracts.problems import CorruptArtifact, InvalidInput, invalid_input_from_validation
 from nearfirst.contracts.progress import Interrupted
 from nearfirst.contracts.training import LocalTrainSpec, TrainSettings
@@ -30,13 +32,12 @@ from nearfirst_training.interrupt import StopRequest
 from nearfirst_training.job import TrainingJob, TrainResult
 from nearfirst_training.local import train_in_processes
 
-EXIT_INTERRUPTED = 130
-
 
 def train(
     spec: Annotated[Path, typer.Argument(help="SPEC.yaml: settings, and `data` with train, order and test files.")],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, metrics and the receipt.")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train on exactly the order that a spec names, measure the test loss, and write the receipt."""
     job = job_of_spec(spec, out, resume=resume)
@@ -47,8 +48,11 @@ def train(
             result = _train(job, display, stop_request)
         except Interrupted as error:
             typer.echo(f"interrupted; `nearfirst train {spec} --out {out} --resume` goes on", err=True)
-            raise typer.Exit(EXIT_INTERRUPTED) from error
-    _print_result(result, display.first_test_loss, out)
+            raise typer.Exit(ExitCode.INTERRUPTED) from error
+    if as_json:
+        print_json(result)
+    else:
+        _print_result(result, display.first_test_loss, out)
 
 
 def _train(job: TrainingJob, display: "_Display", stop_request: StopRequest) -> TrainResult:
@@ -62,8 +66,12 @@ def _train(job: TrainingJob, display: "_Display", stop_request: StopRequest) -> 
 
 def verify(
     folder: Annotated[Path, typer.Argument(help="Folder that `nearfirst train` wrote, or a downloaded run.")],
+    as_json: AsJson = False,
 ) -> None:
-    """Recompute a run's receipt from its order alone, and compare every trace of the run with it."""
+    """Recompute a run's receipt from its order alone, and compare every trace of the run with it.
+
+    Exits 1 when something differs.
+    """
     from nearfirst_training.verify import verify_run
 
     try:
@@ -71,6 +79,9 @@ def verify(
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError) as error:
         reason = str(error).splitlines()[0]
         raise CorruptArtifact(f"{folder}: a file of the run is damaged: {type(error).__name__}: {reason}") from error
+    if as_json:
+        print_json({"receipt": verified.receipt, "checkpoints": verified.checkpoints})
+        return
     table = Table(title=f"{folder}: everything agrees with the order")
     for column in ("what", "step", "receipt"):
         table.add_column(column, overflow="fold")

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from nearfirst.client.api import Client
 from nearfirst.client.estimate_table import estimate_table
+from nearfirst.client.output import AsJson, print_json
 from nearfirst.client.progress import progress_bar
 from nearfirst.contracts.estimates import Available, TrainEstimate
 from nearfirst.contracts.problems import InvalidInput, invalid_input_from_validation
@@ -34,7 +35,7 @@ def estimate(
     url: Annotated[
         str | None, typer.Option(help="Server that knows the ids of the spec; default: NEARFIRST_URL.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what a training job would take: steps, tokens, checkpoints, memory. Nothing is trained or submitted.
 
@@ -47,7 +48,7 @@ def estimate(
         with Client.from_settings(url) as client:
             found = client.estimate(remote)
     if as_json:
-        typer.echo(found.model_dump_json(indent=2))
+        print_json(found)
     else:
         Console().print(estimate_table(found, str(spec)))
     if remote is None:  # a server has refused by itself

@@ -8,26 +8,36 @@ from typing import Self
 
 from nearfirst.client.errors import UnexpectedAnswer, WaitTimeout
 from nearfirst.client.evaluations import EvaluationCalls
-from nearfirst.client.events import SILENCE_S, follow_events
+from nearfirst.client.events import SILENCE_S, follow_events, suppressed_while_away
+from nearfirst.client.once import changed_once
+from nearfirst.client.rows import Listing, Rows
 from nearfirst.client.run_kinds import Run, kind_of
 from nearfirst.client.settings import ClientSettings
+from nearfirst.client.shown import (
+    ShownArrangement,
+    ShownCurve,
+    ShownDataset,
+    ShownReportedArrangement,
+    ShownStudy,
+    ShownTrainJob,
+)
 from nearfirst.client.studies import StudyCalls
 from nearfirst.client.transport import Transport, path_to
-from nearfirst.contracts.arrangements import Arrangement, ArrangementSpec, OrderRow
-from nearfirst.contracts.datasets import Dataset, DatasetFormat, DatasetSource, ExampleRow
+from nearfirst.contracts.arrangements import ArrangementSpec, OrderRow
+from nearfirst.contracts.datasets import DatasetFormat, DatasetSource, ExampleRow
 from nearfirst.contracts.estimates import TrainEstimate
 from nearfirst.contracts.exports import ExportFormat, ExportManifest
 from nearfirst.contracts.problems import InvalidInput
 from nearfirst.contracts.receipts import ConsumedStep, Receipt
-from nearfirst.contracts.reports import ReportedArrangement, SimilarityCurve
-from nearfirst.contracts.runs import TERMINAL_STATES, RunAccepted, RunEvent
-from nearfirst.contracts.training import Checkpoint, LogLine, MetricRow, TrainJob, TrainSpec
+from nearfirst.contracts.runs import TERMINAL_STATES, RunAccepted, RunEvent, RunState
+from nearfirst.contracts.training import Checkpoint, LogLine, MetricRow, TrainSpec
 from nearfirst.contracts.workers import QueueState, Worker
 from nearfirst.data.export_manifest import manifest_path, write_manifest
 
 EXPORT_TIMEOUT_S = 600.0
 """Wait so long for an export's first bytes: the server makes the file when it is first asked for."""
 FIGURE_SUFFIXES = (".svg", ".png")
+_ENDING = frozenset({RunState.CANCELLING, RunState.CANCELLED})
 
 
 class Client(EvaluationCalls, StudyCalls):
@@ -75,7 +85,7 @@ class Client(EvaluationCalls, StudyCalls):
         format: DatasetFormat | None = None,
         split: str | None = None,
         name: str | None = None,
-    ) -> Dataset:
+    ) -> ShownDataset:
         """Upload a file of instruction data.
 
         Args:
@@ -93,23 +103,23 @@ class Client(EvaluationCalls, StudyCalls):
         given = {"format": format.value if format else None, "split": split, "name": name}
         fields = {field: value for field, value in given.items() if value is not None}
         with path.open("rb") as stream:
-            return self._transport.upload(Dataset, "/datasets", {"file": (path.name, stream)}, fields)
+            return self._transport.upload(ShownDataset, "/datasets", {"file": (path.name, stream)}, fields)
 
-    def register_source(self, source: DatasetSource) -> Dataset:
+    def register_source(self, source: DatasetSource) -> ShownDataset:
         """Register a dataset that the server reads itself."""
-        return self._transport.post(Dataset, "/datasets", source)
+        return self._transport.post(ShownDataset, "/datasets", source)
 
-    def dataset(self, dataset_id: str) -> Dataset:
+    def dataset(self, dataset_id: str) -> ShownDataset:
         """A registered dataset."""
-        return self._transport.get(Dataset, path_to("datasets", dataset_id))
+        return self._transport.get(ShownDataset, path_to("datasets", dataset_id))
 
-    def datasets(self) -> Iterator[Dataset]:
+    def datasets(self) -> Listing[ShownDataset]:
         """All registered datasets, fetched page by page."""
-        return self._transport.pages(Dataset, "/datasets")
+        return self._transport.listing(ShownDataset, "/datasets")
 
-    def examples(self, dataset_id: str) -> Iterator[ExampleRow]:
+    def examples(self, dataset_id: str) -> Listing[ExampleRow]:
         """A dataset's examples in its own order, fetched page by page."""
-        return self._transport.pages(ExampleRow, path_to("datasets", dataset_id, "examples"))
+        return self._transport.listing(ExampleRow, path_to("datasets", dataset_id, "examples"))
 
     def arrange(self, spec: ArrangementSpec, idempotency_key: str | None = None) -> RunAccepted:
         """Submit an arrangement.
@@ -121,19 +131,18 @@ class Client(EvaluationCalls, StudyCalls):
         """
         return self._transport.post(RunAccepted, "/arrangements", spec, idempotency_key)
 
-    def arrangement(self, arrangement_id: str) -> ReportedArrangement:
+    def arrangement(self, arrangement_id: str) -> ShownReportedArrangement:
         """An arrangement, how far it is, and the report on its order once there is one."""
-        return self._transport.get(ReportedArrangement, path_to("arrangements", arrangement_id))
+        return self._transport.get(ShownReportedArrangement, path_to("arrangements", arrangement_id))
 
-    def arrangements(self) -> Iterator[Arrangement]:
+    def arrangements(self) -> Listing[ShownArrangement]:
         """All arrangements, fetched page by page."""
-        return self._transport.pages(Arrangement, "/arrangements")
+        return self._transport.listing(ShownArrangement, "/arrangements")
 
-    def order(self, arrangement_id: str) -> list[OrderRow]:
+    def order(self, arrangement_id: str) -> Rows[OrderRow]:
         """The rows of a finished arrangement, in training order."""
-        return list(
-            self._transport.lines(OrderRow, path_to("arrangements", arrangement_id, "order"), {"format": "jsonl"})
-        )
+        place = path_to("arrangements", arrangement_id, "order")
+        return Rows(self._transport.lines(OrderRow, place, {"format": "jsonl"}), OrderRow)
 
     def download_order(self, arrangement_id: str, path: Path | str) -> None:
         """Write a finished arrangement's order to `path`: Parquet when its name ends in .parquet, else JSONL.
@@ -175,9 +184,9 @@ class Client(EvaluationCalls, StudyCalls):
         write_manifest(path, manifest)
         return manifest
 
-    def similarity_curve(self, arrangement_id: str) -> SimilarityCurve:
+    def similarity_curve(self, arrangement_id: str) -> ShownCurve:
         """How far the training prefixes of a finished arrangement are from its test set."""
-        return self._transport.get(SimilarityCurve, path_to("arrangements", arrangement_id, "similarity-curve"))
+        return self._transport.get(ShownCurve, path_to("arrangements", arrangement_id, "similarity-curve"))
 
     def report_figure(self, arrangement_id: str, path: Path | str) -> None:
         """Write the figure of a finished arrangement's report to `path`, which ends in .svg or .png."""
@@ -200,34 +209,34 @@ class Client(EvaluationCalls, StudyCalls):
         """What a training job would take: tokens, memory, checkpoints, time. Nothing is submitted."""
         return self._transport.post(TrainEstimate, "/train-jobs?dry_run=true", spec)
 
-    def train_job(self, job_id: str) -> TrainJob:
+    def train_job(self, job_id: str) -> ShownTrainJob:
         """A training job and how far it is."""
-        return self._transport.get(TrainJob, path_to("train-jobs", job_id))
+        return self._transport.get(ShownTrainJob, path_to("train-jobs", job_id))
 
-    def train_jobs(self) -> Iterator[TrainJob]:
+    def train_jobs(self) -> Listing[ShownTrainJob]:
         """All training jobs, fetched page by page."""
-        return self._transport.pages(TrainJob, "/train-jobs")
+        return self._transport.listing(ShownTrainJob, "/train-jobs")
 
-    def metrics(self, job_id: str, name: str | None = None) -> list[MetricRow]:
+    def metrics(self, job_id: str, name: str | None = None) -> Rows[MetricRow]:
         """A job's measurements so far in the order in which they were made; `name` keeps one metric."""
         params = {} if name is None else {"name": name}
-        return list(self._transport.pages(MetricRow, path_to("train-jobs", job_id, "metrics"), params))
+        return self._transport.listing(MetricRow, path_to("train-jobs", job_id, "metrics"), params).all()
 
-    def checkpoints(self, job_id: str) -> list[Checkpoint]:
+    def checkpoints(self, job_id: str) -> Rows[Checkpoint]:
         """A job's complete checkpoints."""
-        return list(self._transport.pages(Checkpoint, path_to("train-jobs", job_id, "checkpoints")))
+        return self._transport.listing(Checkpoint, path_to("train-jobs", job_id, "checkpoints")).all()
 
     def receipt(self, job_id: str) -> Receipt:
         """The proof of what a job has consumed."""
         return self._transport.get(Receipt, path_to("train-jobs", job_id, "receipt"))
 
-    def consumed(self, job_id: str) -> list[ConsumedStep]:
+    def consumed(self, job_id: str) -> Rows[ConsumedStep]:
         """The ids that each optimizer step consumed, from training's own log."""
-        return list(self._transport.lines(ConsumedStep, path_to("train-jobs", job_id, "consumed")))
+        return Rows(self._transport.lines(ConsumedStep, path_to("train-jobs", job_id, "consumed")), ConsumedStep)
 
-    def logs(self, job_id: str) -> Iterator[LogLine]:
+    def logs(self, job_id: str) -> Listing[LogLine]:
         """What a job has printed so far, fetched page by page."""
-        return self._transport.pages(LogLine, path_to("train-jobs", job_id, "logs"))
+        return self._transport.listing(LogLine, path_to("train-jobs", job_id, "logs"))
 
     def run(self, run_id: str) -> Run:
         """An arrangement (`arr_...`), training job (`job_...`), evaluation (`evl_...`) or study (`std_...`).
@@ -240,7 +249,7 @@ class Client(EvaluationCalls, StudyCalls):
 
     def cancel(self, run_id: str) -> RunAccepted:
         """Ask for an arrangement, training job, evaluation or study to end."""
-        return self._transport.post_action(RunAccepted, f"{kind_of(run_id).path(run_id)}/cancel")
+        return self._act(run_id, "cancel", lambda run: run.state in _ENDING)
 
     def resume(self, run_id: str) -> RunAccepted:
         """Put a cancelled or failed run back on the queue, or go on with a paused study.
@@ -256,11 +265,17 @@ class Client(EvaluationCalls, StudyCalls):
             raise InvalidInput(
                 f"id: got {run_id!r}, wanted a training job (job_...), an evaluation (evl_...) or a study (std_...)"
             )
-        return self._transport.post_action(RunAccepted, f"{kind.path(run_id)}/resume")
+        return self._act(run_id, "resume", _goes_on)
 
-    def workers(self) -> Iterator[Worker]:
+    def _act(self, run_id: str, action: str, has_happened: Callable[[Run], bool]) -> RunAccepted:
+        place = f"{kind_of(run_id).path(run_id)}/{action}"
+        return changed_once(
+            lambda: self._transport.post_action(RunAccepted, place), lambda: self.run(run_id), has_happened
+        )
+
+    def workers(self) -> Listing[Worker]:
         """Worker processes and what each has under way, fetched page by page."""
-        return self._transport.pages(Worker, "/workers")
+        return self._transport.listing(Worker, "/workers")
 
     def queue(self) -> QueueState:
         """What runs where, and why the rest waits; the first hundred of each kind."""
@@ -278,13 +293,24 @@ class Client(EvaluationCalls, StudyCalls):
         return (event for event in follow_events(self._transport, run, after) if event is not None)
 
     def events_or_silence(
-        self, run: str | None = None, after: int = 0, silence_s: float = SILENCE_S
+        self,
+        run: str | None = None,
+        after: int = 0,
+        silence_s: float = SILENCE_S,
+        on_connection: Callable[[bool], None] | None = None,
     ) -> Iterator[RunEvent | None]:
-        """As `events`, and None at least every `silence_s` seconds without one, so that the caller can look around."""
-        return follow_events(self._transport, run, after, silence_s)
+        """As `events`, and None at least every `silence_s` seconds without one, so that the caller can look around.
+
+        `on_connection` is told False when the server stops answering, and True when it does again.
+        """
+        return follow_events(self._transport, run, after, silence_s, on_connection)
 
     def wait(
-        self, run_id: str, timeout_s: float | None = None, on_event: Callable[[RunEvent], None] | None = None
+        self,
+        run_id: str,
+        timeout_s: float | None = None,
+        on_event: Callable[[RunEvent], None] | None = None,
+        on_connection: Callable[[bool], None] | None = None,
     ) -> Run:
         """Follow a run to its end.
 
@@ -292,28 +318,37 @@ class Client(EvaluationCalls, StudyCalls):
             run_id: an arrangement, training job, evaluation or study.
             timeout_s: give up waiting after this long; None waits for ever. The run goes on either way.
             on_event: called with each event of the run, its history first.
+            on_connection: told False when the server stops answering, and True when it does again.
 
         Returns:
             The run in its last state: succeeded, failed or cancelled.
 
         Raises:
             WaitTimeout: the run was not finished within `timeout_s`.
+            ServerUnreachable: the server went away and didn't come back (`nearfirst.client.events.GIVE_UP_S`).
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         silence_s = SILENCE_S if timeout_s is None else max(0.05, min(SILENCE_S, timeout_s))
         run = self.run(run_id)
         if run.state in TERMINAL_STATES:
             return run
-        for event in self.events_or_silence(run_id, silence_s=silence_s):
-            if event is not None and on_event is not None:
-                on_event(event)
-            if event is None or event.type == "state":
-                run = self.run(run_id)
-                if run.state in TERMINAL_STATES:
-                    return run
+        for event in self.events_or_silence(run_id, silence_s=silence_s, on_connection=on_connection):
+            with suppressed_while_away():
+                if event is not None and on_event is not None:
+                    on_event(event)
+                if event is None or event.type == "state":
+                    run = self.run(run_id)
+            if run.state in TERMINAL_STATES:
+                return run
             if deadline is not None and time.monotonic() > deadline:
                 raise WaitTimeout(f"{run_id} is still {run.state} after {timeout_s:g} s")
         raise AssertionError("events never end by themselves")
+
+
+def _goes_on(run: Run) -> bool:
+    """Whether a run is as a resume leaves it."""
+    is_held = isinstance(run, ShownStudy) and run.is_paused
+    return run.state in (RunState.QUEUED, RunState.RUNNING, RunState.SUCCEEDED) and not is_held
 
 
 def _export_format(name: str) -> ExportFormat:

@@ -2,23 +2,29 @@
 
 import sys
 from collections.abc import Callable
+from enum import StrEnum
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from typing import Annotated
 
 import httpx
 import typer
+from typer.completion import completion_init, get_completion_script  # type: ignore[attr-defined]  # its public names
 
 from nearfirst.client.demo.command import demo
+from nearfirst.client.errors import NotInstalled
+from nearfirst.client.exit_codes import EPILOG, ExitCode, exit_code_of
 from nearfirst.client.key_commands import app as key
 from nearfirst.client.operations_commands import backup, doctor, prune
+from nearfirst.client.output import AsJson, print_json
 from nearfirst.client.study.commands import app as study
 from nearfirst.client.watch import watch
 from nearfirst.contracts.problems import NearfirstError
 
 COMMAND_GROUP = "nearfirst.commands"
 """Entry points whose value is a plain function with typer annotations."""
-USER_ERROR = 2
-INTERRUPTED = 130
+PROGRAM = "nearfirst"
+COMPLETE_VARIABLE = "_NEARFIRST_COMPLETE"
+"""Set by the completion scripts; typer looks for it under this name."""
 DISTRIBUTIONS = (
     "nearfirst",
     "nearfirst-arrangement",
@@ -29,19 +35,46 @@ DISTRIBUTIONS = (
 )
 
 
-def show_versions() -> None:
+class Shell(StrEnum):
+    """Shells that complete commands."""
+
+    BASH = "bash"
+    ZSH = "zsh"
+    FISH = "fish"
+
+
+def show_versions(as_json: AsJson = False) -> None:
     """Print the version of each installed part of Nearfirst."""
-    for name in DISTRIBUTIONS:
-        try:
-            typer.echo(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            typer.echo(f"{name} (not installed)")
+    versions = {name: _installed_version(name) for name in DISTRIBUTIONS}
+    if as_json:
+        print_json(versions)
+        return
+    for name, found in versions.items():
+        typer.echo(f"{name} {found or '(not installed)'}")
+
+
+def _installed_version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def completion(
+    shell: Annotated[Shell, typer.Argument(help="Whose completion it is.")], as_json: AsJson = False
+) -> None:
+    """Print a script that completes commands and options; docs/command-line.md says where it goes."""
+    script = get_completion_script(prog_name=PROGRAM, complete_var=COMPLETE_VARIABLE, shell=shell.value)
+    if as_json:
+        print_json({"shell": shell.value, "script": script})
+    else:
+        typer.echo(script)
 
 
 def build_app() -> typer.Typer:
     """The command line with every command that is installed."""
     app = typer.Typer(
-        name="nearfirst",
+        name=PROGRAM,
         help="Arrange instruction-tuning data for a test set, train in exactly that order, and prove it.",
         no_args_is_help=True,
         add_completion=False,
@@ -49,16 +82,18 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     for name, function in (
+        ("completion", completion),
         ("demo", demo),
         ("doctor", doctor),
         ("prune", prune),
         ("version", show_versions),
         ("watch", watch),
     ):
-        app.command(name)(function)
-    app.add_typer(backup, name="backup")
-    app.add_typer(key, name="key")
-    app.add_typer(study, name="study")
+        app.command(name, epilog=EPILOG)(function)
+    for name, group in (("backup", backup), ("key", key), ("study", study)):
+        for command in group.registered_commands:
+            command.epilog = EPILOG
+        app.add_typer(group, name=name)
     for entry in sorted(entry_points(group=COMMAND_GROUP), key=lambda entry: entry.name):
         _add_command(app, entry)
     return app
@@ -67,7 +102,7 @@ def build_app() -> typer.Typer:
 def _add_command(app: typer.Typer, entry: EntryPoint) -> None:
     """Add a contributed command, or in its place one that says why it can't be loaded."""
     try:
-        app.command(entry.name)(entry.load())
+        app.command(entry.name, epilog=EPILOG)(entry.load())
     except Exception as error:  # noqa: BLE001  (whatever one package's import raises, the other commands must work)
         app.command(entry.name, context_settings={"ignore_unknown_options": True})(_unavailable(entry, error))
 
@@ -77,7 +112,7 @@ def _unavailable(entry: EntryPoint, error: Exception) -> Callable[..., None]:
     reason = f"{type(error).__name__}: {error}".splitlines()[0]
 
     def unavailable(arguments: Annotated[list[str] | None, typer.Argument(hidden=True)] = None) -> None:
-        raise NearfirstError(
+        raise NotInstalled(
             f"`{entry.name}` can't be loaded from {distribution} ({reason}); "
             f"`pip install {distribution}` installs what it needs"
         )
@@ -96,17 +131,18 @@ def report_error(error: NearfirstError) -> None:
 
 
 def main() -> None:
-    """Run the command line; exits 2 on a user's error and 130 when interrupted."""
+    """Run the command line; exits as `ExitCode` says."""
+    completion_init()
     try:
-        build_app()()
+        build_app()(prog_name=PROGRAM)
     except NearfirstError as error:
         report_error(error)
-        sys.exit(USER_ERROR)
+        sys.exit(exit_code_of(error))
     except OSError as error:  # a path of the user's that can't be written, a full disk
         typer.echo(f"error: {error}", err=True)
-        sys.exit(USER_ERROR)
+        sys.exit(ExitCode.REFUSED)
     except httpx.InvalidURL as error:
         typer.echo(f"error: not an address: {error}", err=True)
-        sys.exit(USER_ERROR)
+        sys.exit(ExitCode.REFUSED)
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        sys.exit(ExitCode.INTERRUPTED)

@@ -4,11 +4,16 @@ from nearfirst.contracts.problems import NearfirstError, Problem
 
 
 class ApiError(NearfirstError):
-    """The server refused a request; `answer` is its whole problem, with the stable code and the HTTP status."""
+    """The server refused a request; `answer` is its whole problem, with the stable code and the HTTP status.
 
-    def __init__(self, answer: Problem) -> None:
+    `num_sends` is how often the request was sent: above 1, an earlier send may have been carried out and its answer
+    lost.
+    """
+
+    def __init__(self, answer: Problem, num_sends: int = 1) -> None:
         super().__init__(answer.detail, errors=answer.errors)
         self.answer = answer
+        self.num_sends = num_sends
 
     def problem(self) -> Problem:
         """The answer as the server sent it."""
@@ -37,3 +42,11 @@ class WaitTimeout(NearfirstError):
     code = "wait_timeout"
     status = 504
     title = "Wait timed out"
+
+
+class NotInstalled(NearfirstError):
+    """This needs packages that aren't installed; the detail names the extra that brings them."""
+
+    code = "not_installed"
+    status = 501
+    title = "Not installed"

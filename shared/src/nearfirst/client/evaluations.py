@@ -1,12 +1,13 @@
 """The client's calls of /evaluations."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
+from nearfirst.client.rows import Listing, Rows
+from nearfirst.client.shown import ShownEvaluation
 from nearfirst.client.transport import Transport, path_to
 from nearfirst.contracts.evaluations import (
     CurvePoint,
     EvaluatedExample,
-    Evaluation,
     EvaluationSpec,
     EvaluationUnit,
     MetricName,
@@ -24,21 +25,21 @@ class EvaluationCalls:
         """Submit an evaluation; `idempotency_key` as in `Client.arrange`."""
         return self._transport.post(RunAccepted, "/evaluations", spec, idempotency_key)
 
-    def evaluation(self, evaluation_id: str) -> Evaluation:
+    def evaluation(self, evaluation_id: str) -> ShownEvaluation:
         """An evaluation and how far it is."""
-        return self._transport.get(Evaluation, path_to("evaluations", evaluation_id))
+        return self._transport.get(ShownEvaluation, path_to("evaluations", evaluation_id))
 
-    def evaluations(self) -> Iterator[Evaluation]:
+    def evaluations(self) -> Listing[ShownEvaluation]:
         """All evaluations, fetched page by page."""
-        return self._transport.pages(Evaluation, "/evaluations")
+        return self._transport.listing(ShownEvaluation, "/evaluations")
 
-    def evaluation_units(self, evaluation_id: str) -> Iterator[EvaluationUnit]:
+    def evaluation_units(self, evaluation_id: str) -> Listing[EvaluationUnit]:
         """An evaluation's units by step, then kind, fetched page by page."""
-        return self._transport.pages(EvaluationUnit, path_to("evaluations", evaluation_id, "units"))
+        return self._transport.listing(EvaluationUnit, path_to("evaluations", evaluation_id, "units"))
 
     def evaluation_curve(
         self, evaluation_id: str, metric: MetricName | str | None = None, task: str | None = None
-    ) -> list[CurvePoint]:
+    ) -> Rows[CurvePoint]:
         """What was measured so far, by step.
 
         Args:
@@ -48,7 +49,7 @@ class EvaluationCalls:
         """
         given = {"metric": None if metric is None else str(metric), "task": task}
         params = {name: value for name, value in given.items() if value is not None}
-        return list(self._transport.pages(CurvePoint, path_to("evaluations", evaluation_id, "curve"), params))
+        return self._transport.listing(CurvePoint, path_to("evaluations", evaluation_id, "curve"), params).all()
 
     def evaluation_examples(
         self,
@@ -57,7 +58,7 @@ class EvaluationCalls:
         step: int | None = None,
         task: str | None = None,
         indices: Collection[int] = (),
-    ) -> Iterator[EvaluatedExample]:
+    ) -> Listing[EvaluatedExample]:
         """What checkpoints made of the test examples, by index, then step, fetched page by page.
 
         Args:
@@ -71,4 +72,4 @@ class EvaluationCalls:
             params["step"] = str(step)
         if task is not None:
             params["task"] = task
-        return self._transport.pages(EvaluatedExample, path_to("evaluations", evaluation_id, "examples"), params)
+        return self._transport.listing(EvaluatedExample, path_to("evaluations", evaluation_id, "examples"), params)

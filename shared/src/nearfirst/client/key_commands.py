@@ -8,7 +8,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from nearfirst.contracts.keys import Role
+from nearfirst.client.errors import NotInstalled
+from nearfirst.client.output import AsJson, print_json
+from nearfirst.contracts.keys import ApiKey, Role
 from nearfirst.contracts.problems import NotReady, Unavailable
 
 if TYPE_CHECKING:
@@ -24,42 +26,59 @@ app = typer.Typer(help="Make, list and revoke API keys in the registry.", no_arg
 def create(
     role: Annotated[Role, typer.Option(help="What it may do; each role may do what those before it may.")],
     name: Annotated[str, typer.Option(help="Whose it is, for people.")],
+    as_json: AsJson = False,
 ) -> None:
     """Make a key and print it, this once. With the first one, the suite asks everybody for a key."""
     from nearfirst.registry.api_keys import create_key
 
     with _registry() as session:
         made = create_key(session, name, role)
-    typer.echo(f"key {made.id} of the role {made.role}; it is shown this once:", err=True)
-    typer.echo(made.key)
+    typer.echo(f"key {made.id} of the role {made.role}; it is shown this once", err=True)
+    if as_json:
+        print_json(made)
+    else:
+        typer.echo(made.key)
 
 
 @app.command("list")
-def list_all() -> None:
+def list_all(as_json: AsJson = False) -> None:
     """Show all keys, revoked ones too; nobody has their text."""
-    from nearfirst.registry.api_keys import list_keys
-
+    keys = list(_all_keys())
+    if as_json:
+        print_json(keys)
+        return
     table = Table("id", "name", "role", "created", "last used", "revoked", box=None)
-    after: int | None = 0
-    with _registry() as session:
-        while after is not None:
-            keys, after = list_keys(session, after)
-            for key in keys:
-                times = (key.created_at, key.last_used_at, key.revoked_at)
-                table.add_row(key.id, key.name, key.role, *(f"{t:%Y-%m-%d %H:%M}" if t else "-" for t in times))
+    for key in keys:
+        times = (key.created_at, key.last_used_at, key.revoked_at)
+        table.add_row(key.id, key.name, key.role, *(f"{t:%Y-%m-%d %H:%M}" if t else "-" for t in times))
     console = Console(markup=False)
     console.width = max(console.width, _LINE_WIDTH)
     console.print(table)
 
 
 @app.command()
-def revoke(key_id: Annotated[str, typer.Argument(help="As `nearfirst key list` shows it.", metavar="ID")]) -> None:
+def revoke(
+    key_id: Annotated[str, typer.Argument(help="As `nearfirst key list` shows it.", metavar="ID")],
+    as_json: AsJson = False,
+) -> None:
     """End a key, for all servers within some seconds. The suite stays closed when it was the last."""
     from nearfirst.registry.api_keys import revoke_key
 
     with _registry() as session:
         key = revoke_key(session, key_id)
     typer.echo(f"key {key.id} ({key.name}) is revoked", err=True)
+    if as_json:
+        print_json(key)
+
+
+def _all_keys() -> Iterator[ApiKey]:
+    from nearfirst.registry.api_keys import list_keys
+
+    after: int | None = 0
+    with _registry() as session:
+        while after is not None:
+            keys, after = list_keys(session, after)
+            yield from keys
 
 
 @contextmanager
@@ -67,7 +86,8 @@ def _registry() -> Iterator["Session"]:
     """A session on the registry, whose tables are those of this version.
 
     Raises:
-        Unavailable: what talks to a registry isn't installed, or the registry can't be reached.
+        NotInstalled: what talks to a registry is missing.
+        Unavailable: the registry can't be reached.
         NotReady: its tables are missing or of another version.
     """
     try:
@@ -76,7 +96,7 @@ def _registry() -> Iterator["Session"]:
         from nearfirst.registry.database import Database
         from nearfirst.registry.migrate import is_current
     except ImportError as error:
-        raise Unavailable(f"keys are kept in the registry: `pip install nearfirst[worker]` ({error})") from error
+        raise NotInstalled(f"keys are kept in the registry: `pip install 'nearfirst[worker]'` ({error})") from error
     from nearfirst.settings import get_settings
 
     database = Database(get_settings().database_url)

@@ -1,6 +1,5 @@
 """`nearfirst doctor`, `backup` and `prune`, on the registry and store that the settings name; they need no server."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -11,11 +10,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from nearfirst.client.errors import NotInstalled
+from nearfirst.client.output import AsJson, print_json
 from nearfirst.client.progress import progress_bar
 from nearfirst.contracts.problems import InvalidInput, Unavailable
 
 if TYPE_CHECKING:
     from nearfirst.operations.doctor import Finding
+    from nearfirst.operations.prune import Prunable
     from nearfirst.registry.database import Database
     from nearfirst.settings import Settings
     from nearfirst.store.artifacts import Store
@@ -24,9 +26,7 @@ _LINE_WIDTH = 160
 _STYLES = {"ok": "green", "warning": "yellow", "error": "red"}
 
 
-def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON, for machines.")] = False,
-) -> None:
+def doctor(as_json: AsJson = False) -> None:
     """Check the deployment from here: what is wrong, and how to mend it. Exits 1 when something doesn't work."""
     with _worker_parts():
         from nearfirst.operations.doctor import Health, examine
@@ -35,7 +35,7 @@ def doctor(
     with Console(stderr=True).status("checking"):
         findings = list(examine(get_settings()))
     if as_json:
-        typer.echo(json.dumps([finding.as_json() for finding in findings], indent=2))
+        print_json([finding.as_json() for finding in findings])
     else:
         _print_findings(findings)
     if any(finding.health is Health.ERROR for finding in findings):
@@ -59,7 +59,7 @@ _Folder = Annotated[Path, typer.Argument(help="Folder of the backup.", metavar="
 
 
 @backup.command("create")
-def create_backup(folder: _Folder) -> None:
+def create_backup(folder: _Folder, as_json: AsJson = False) -> None:
     """Save the registry and all that it refers to in the store; the suite may be at work. Checkpoints aren't in it."""
     with _worker_parts():
         from nearfirst.operations import backup as work
@@ -71,10 +71,12 @@ def create_backup(folder: _Folder) -> None:
         typer.echo(
             f"{len(manifest.lost)} objects are lost or damaged in the store itself: {manifest.lost[0]} ...", err=True
         )
+    if as_json:
+        print_json({"folder": str(folder), "rows": rows, "objects": len(manifest.objects), "lost": manifest.lost})
 
 
 @backup.command("restore")
-def restore_backup(folder: _Folder) -> None:
+def restore_backup(folder: _Folder, as_json: AsJson = False) -> None:
     """Bring a backup into an empty suite, whose tables are made; nothing is written unless every digest is right."""
     with _worker_parts():
         from nearfirst.operations import backup as work
@@ -88,6 +90,8 @@ def restore_backup(folder: _Folder) -> None:
     typer.echo(
         f"restored {rows} rows and {len(manifest.objects)} objects of {manifest.created_at:%Y-%m-%d %H:%M}", err=True
     )
+    if as_json:
+        print_json({"folder": str(folder), "rows": rows, "objects": len(manifest.objects)})
 
 
 def prune(
@@ -101,6 +105,7 @@ def prune(
         float | None, typer.Option(help="Events and log lines of ended runs, this old.", min=0)
     ] = None,
     apply: Annotated[bool, typer.Option("--apply", help="Delete; without it, only say what would go.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Delete what nothing needs any more, by age; says what would go unless told to --apply."""
     with _worker_parts():
@@ -114,10 +119,26 @@ def prune(
             found = work.prune(database, store, settings.runs_dir, policy, progress=progress)
         else:
             found = work.find_prunable(database, store, settings.runs_dir, policy)
+    if as_json:
+        _print_prunable(found, is_deleted=apply)
+        return
     typer.echo(
         f"{'deleted' if apply else 'would delete'}: {len(found.objects)} objects, {len(found.checkpoints)} checkpoints "
         f"({found.size_bytes / 2**30:.2f} GiB), {found.num_events} events, {found.num_log_lines} log lines"
         f"{'' if apply else '; --apply does it'}"
+    )
+
+
+def _print_prunable(found: "Prunable", *, is_deleted: bool) -> None:
+    print_json(
+        {
+            "is_deleted": is_deleted,
+            "num_objects": len(found.objects),
+            "num_checkpoints": len(found.checkpoints),
+            "size_bytes": found.size_bytes,
+            "num_events": found.num_events,
+            "num_log_lines": found.num_log_lines,
+        }
     )
 
 
@@ -126,12 +147,12 @@ def _worker_parts() -> Iterator[None]:
     """Imports of what the client alone doesn't have.
 
     Raises:
-        Unavailable: it isn't installed.
+        NotInstalled: it is missing.
     """
     try:
         yield
     except ImportError as error:
-        raise Unavailable(f"this needs what workers need: `pip install nearfirst[worker]` ({error})") from error
+        raise NotInstalled(f"this needs what workers need: `pip install 'nearfirst[worker]'` ({error})") from error
 
 
 @contextmanager

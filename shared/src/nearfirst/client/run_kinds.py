@@ -2,14 +2,11 @@
 
 from dataclasses import dataclass
 
+from nearfirst.client.shown import ShownEvaluation, ShownReportedArrangement, ShownStudy, ShownTrainJob
 from nearfirst.client.transport import path_to
-from nearfirst.contracts.evaluations import Evaluation
 from nearfirst.contracts.problems import InvalidInput
-from nearfirst.contracts.reports import ReportedArrangement
-from nearfirst.contracts.studies import Study
-from nearfirst.contracts.training import TrainJob
 
-Run = ReportedArrangement | TrainJob | Evaluation | Study
+Run = ShownReportedArrangement | ShownTrainJob | ShownEvaluation | ShownStudy
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +23,10 @@ class _Kind:
 
 
 _KINDS = {
-    "arr_": _Kind(ReportedArrangement, "arrangements", can_resume=False),
-    "job_": _Kind(TrainJob, "train-jobs", can_resume=True),
-    "evl_": _Kind(Evaluation, "evaluations", can_resume=True),
-    "std_": _Kind(Study, "studies", can_resume=True),
+    "arr_": _Kind(ShownReportedArrangement, "arrangements", can_resume=False),
+    "job_": _Kind(ShownTrainJob, "train-jobs", can_resume=True),
+    "evl_": _Kind(ShownEvaluation, "evaluations", can_resume=True),
+    "std_": _Kind(ShownStudy, "studies", can_resume=True),
 }
 
 

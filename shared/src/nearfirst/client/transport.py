@@ -14,6 +14,7 @@ import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from nearfirst.client.errors import ApiError, ServerUnreachable, UnexpectedAnswer
+from nearfirst.client.rows import Listing
 from nearfirst.contracts.base import Contract
 from nearfirst.contracts.problems import InvalidInput, Problem
 from nearfirst.data.writing import whole_file
@@ -21,7 +22,7 @@ from nearfirst.data.writing import whole_file
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 SEND_ATTEMPTS = 3
-"""Sends of a request that is safe to repeat, before a broken connection is reported."""
+"""Sends of a request before a broken connection is reported."""
 FIRST_PAUSE_S = 0.2
 """Pause before the second send; doubled for the third."""
 _UNQUOTABLE = re.compile(r"\.{0,2}|.*[/\ud800-\udfff].*", re.DOTALL)
@@ -103,7 +104,7 @@ class Transport:
 
     def get(self, model: type[ModelT], path: str, params: Mapping[str, str] | None = None) -> ModelT:
         """`GET path` as a model."""
-        return parse(model, self._send("GET", path, is_repeatable=True, params=params).content, f"GET {path}")
+        return parse(model, self._send("GET", path, params=params).content, f"GET {path}")
 
     def pages(
         self, model: type[ModelT], path: str, params: Mapping[str, str | list[str]] | None = None
@@ -115,7 +116,7 @@ class Transport:
         query = dict(params or {})
         items = TypeAdapter(list[model])  # type: ignore[valid-type]
         while True:
-            raw = self._send("GET", path, is_repeatable=True, params=query).content
+            raw = self._send("GET", path, params=query).content
             page = parse(Page, raw, f"GET {path}")
             try:
                 yield from items.validate_python(page.items)
@@ -126,6 +127,12 @@ class Transport:
             if page.next_cursor is None:
                 return
             query["cursor"] = page.next_cursor
+
+    def listing(
+        self, model: type[ModelT], path: str, params: Mapping[str, str | list[str]] | None = None
+    ) -> Listing[ModelT]:
+        """As `pages`, and a table of its own."""
+        return Listing(self.pages(model, path, params), model)
 
     def post(self, model: type[ModelT], path: str, body: Contract, idempotency_key: str | None = None) -> ModelT:
         """`POST path` with a JSON body, once: sent again only after a broken connection and under the same key.
@@ -141,18 +148,21 @@ class Transport:
         """
         if idempotency_key is not None and not (idempotency_key.isascii() and idempotency_key.isprintable()):
             raise InvalidInput(f"idempotency_key: got {idempotency_key!r}, wanted printable ASCII, as headers take")
-        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex, "Content-Type": "application/json"}
+        headers = _new_key(idempotency_key) | {"Content-Type": "application/json"}
         content = body.model_dump_json(exclude_unset=True).encode()
-        response = self._send("POST", path, is_repeatable=True, headers=headers, content=content)
+        response = self._send("POST", path, headers=headers, content=content)
         return parse(model, response.content, f"POST {path}")
 
     def post_action(self, model: type[ModelT], path: str) -> ModelT:
-        """`POST path` without a body."""
-        return parse(model, self._send("POST", path, is_repeatable=False).content, f"POST {path}")
+        """`POST path` without a body, sent again as with `post`.
+
+        A server that carried out the first send may refuse the second: then `ApiError.num_sends` is above 1.
+        """
+        return parse(model, self._send("POST", path, headers=_new_key()).content, f"POST {path}")
 
     def upload(self, model: type[ModelT], path: str, files: Mapping[str, Any], data: Mapping[str, str]) -> ModelT:
-        """`POST path` as multipart/form-data."""
-        response = self._send("POST", path, is_repeatable=False, files=files, data=dict(data))
+        """`POST path` as multipart/form-data, sent again as with `post`; the files are read from their beginnings."""
+        response = self._send("POST", path, headers=_new_key(), files=files, data=dict(data))
         return parse(model, response.content, f"POST {path}")
 
     @contextmanager
@@ -215,18 +225,18 @@ class Transport:
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
 
-    def _send(self, method: str, path: str, *, is_repeatable: bool, **arguments: Any) -> httpx.Response:
-        """One request and its answer; with `is_repeatable`, sent again after a connection that broke."""
+    def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        """One request and its answer; sent again, with the same headers, after a connection that broke."""
         for attempt in range(1, SEND_ATTEMPTS + 1):
             try:
                 response = self._connected(self._http.build_request(method, path, **arguments))
             except ServerUnreachable as error:
-                if attempt == SEND_ATTEMPTS or not is_repeatable or not isinstance(error.__cause__, _BROKEN):
+                if attempt == SEND_ATTEMPTS or not isinstance(error.__cause__, _BROKEN):
                     raise
                 time.sleep(FIRST_PAUSE_S * 2 ** (attempt - 1))
                 continue
             if response.is_error:
-                raise _api_error(response)
+                raise _api_error(response, num_sends=attempt)
             return response
         raise AssertionError("the last attempt returns or raises")
 
@@ -253,12 +263,17 @@ def _first_error(error: ValidationError) -> str:
     return f"{'.'.join(map(str, first['loc'])) or 'the body'}: {first['msg']}"
 
 
-def _api_error(response: httpx.Response) -> ApiError:
+def _new_key(key: str | None = None) -> dict[str, str]:
+    """The header by which a server tells a request that is sent again from another one."""
+    return {"Idempotency-Key": key or uuid.uuid4().hex}
+
+
+def _api_error(response: httpx.Response, num_sends: int = 1) -> ApiError:
     """The refusal in a response, also when a proxy and not Nearfirst wrote it."""
     try:
-        return ApiError(Problem.model_validate_json(response.content))
+        return ApiError(Problem.model_validate_json(response.content), num_sends)
     except ValidationError:
         detail = f"{response.request.method} {response.request.url} answered {response.status_code}: "
         detail += response.text[:200].strip() or response.reason_phrase
         title = response.reason_phrase or "Error"
-        return ApiError(Problem(title=title, status=response.status_code, detail=detail, code="http_error"))
+        return ApiError(Problem(title=title, status=response.status_code, detail=detail, code="http_error"), num_sends)

@@ -1,7 +1,7 @@
 """`nearfirst watch`: a run's live progress from the event stream."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
 from nearfirst.client.api import Client
+from nearfirst.client.events import GIVE_UP_S
+from nearfirst.client.output import AsJson, print_json
 from nearfirst.client.run_kinds import Run, is_train_job
 from nearfirst.contracts import runs
 from nearfirst.contracts.evaluations import Evaluation
@@ -27,10 +29,13 @@ def watch(
         typer.Argument(metavar="ID", help="An arrangement, training job, evaluation or study: arr_, job_, evl_, std_."),
     ],
     url: Annotated[str | None, typer.Option(help="The server; by default NEARFIRST_URL.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show a run's live progress; exits 0 when it succeeded and 1 when it failed or was cancelled."""
     with Client.from_settings(url) as client:
         run = follow(client, run_id)
+    if as_json:
+        print_json(run)
     if run.state is not RunState.SUCCEEDED:
         raise typer.Exit(1)
 
@@ -39,10 +44,20 @@ def follow(client: Client, run_id: str) -> Run:
     """Show a run's progress on stderr until it has ended, and how it did; the run as it is then."""
     console = Console(stderr=True)
     with RunDisplay(client, client.run(run_id), console) as display:
-        run = client.wait(run_id, on_event=display.show)
+        run = client.wait(run_id, on_event=display.show, on_connection=connection_teller(console))
         display.show_end(run)
     console.print(f"{run.id}: {run.state}{describe_end(run)}", highlight=False, markup=False, soft_wrap=True)
     return run
+
+
+def connection_teller(console: Console) -> Callable[[bool], None]:
+    """Says on a console when the server stops answering, and when it does again."""
+
+    def tell(is_there: bool) -> None:
+        text = "the server answers again" if is_there else f"the server doesn't answer; trying for {GIVE_UP_S:g} s"
+        console.print(text, highlight=False)
+
+    return tell
 
 
 def describe_end(run: Run) -> str:

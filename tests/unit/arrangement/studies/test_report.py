@@ -9,10 +9,10 @@ import pytest
 
 from nearfirst.contracts.evaluations import MetricName
 from nearfirst.contracts.problems import InvalidInput
+from nearfirst.contracts.study_reports import StudyReport
 from nearfirst_arrangement.studies.figures.layouts import study_figure
 from nearfirst_arrangement.studies.figures.render import render
 from nearfirst_arrangement.studies.report.build import build_report
-from nearfirst_arrangement.studies.report.contract import StudyReport
 from nearfirst_arrangement.studies.report.html import inline_svg, to_html
 from nearfirst_arrangement.studies.report.markdown import to_markdown
 from nearfirst_arrangement.studies.report.write import write_report

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from nearfirst.contracts.studies import StudySpec
+from nearfirst.contracts.study_reports import StudyReport
 from nearfirst_arrangement.studies.figures.layouts import (
     datasets_figure,
     metrics_figure,
@@ -17,7 +18,6 @@ from nearfirst_arrangement.studies.figures.layouts import (
 from nearfirst_arrangement.studies.figures.render import FigureFiles, render
 from nearfirst_arrangement.studies.figures.spec import FigureSpec
 from nearfirst_arrangement.studies.report.build import build_report
-from nearfirst_arrangement.studies.report.contract import StudyReport
 from nearfirst_arrangement.studies.report.write import report_files
 from nearfirst_arrangement.studies.results import StudyResults
 

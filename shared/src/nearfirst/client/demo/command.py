@@ -21,8 +21,9 @@ from nearfirst.client.demo.results import collect_arrangements, collect_runs
 from nearfirst.client.demo.sample import Sampling
 from nearfirst.client.demo.study import Recipe, Study, plan_steps
 from nearfirst.client.demo.suite import running_suite
+from nearfirst.client.errors import NotInstalled
+from nearfirst.client.output import AsJson, print_json
 from nearfirst.contracts.datasets import Dataset
-from nearfirst.contracts.problems import NearfirstError
 from nearfirst.contracts.training import ScheduleSpec
 
 TITLE = "Zero-shot test loss by order of the training data"
@@ -45,6 +46,7 @@ def demo(
     batch_size: Annotated[int, typer.Option(min=1, help="Rows in an optimizer step.")] = 16,
     lr: Annotated[float, typer.Option(min=1e-12, help="Highest learning rate.")] = 1e-3,
     max_length: Annotated[int, typer.Option(min=8, help="Tokens after which a row is cut.")] = 640,
+    as_json: AsJson = False,
 ) -> None:
     """Arrange, train and measure on small data, and draw test loss against steps for each order.
 
@@ -85,7 +87,10 @@ def demo(
         duration_s=round(time.monotonic() - started_at, 1),
     )
     write_results(report, f"{chosen.title()}\n{model.title()}, {recipe.title()}", out)
-    print_results(report, out)
+    if as_json:
+        print_json(report)
+    else:
+        print_results(report, out)
     if report.num_unverified:
         raise typer.Exit(1)
 
@@ -94,7 +99,7 @@ def require_packages() -> None:
     """Raise before anything is run when the figure couldn't be drawn or the tokenizer not be trained at the end."""
     missing = [name for name in ("matplotlib", "tokenizers") if find_spec(name) is None]
     if missing:
-        raise NearfirstError(f"`demo` needs {' and '.join(missing)}: `pip install 'nearfirst[demo]'`")
+        raise NotInstalled(f"`demo` needs {' and '.join(missing)}: `pip install 'nearfirst[demo]'`")
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from rich.progress import (
 )
 
 from nearfirst.client.api import Client
+from nearfirst.client.events import suppressed_while_away
 from nearfirst.client.watch import describe_error
 from nearfirst.contracts import runs
 from nearfirst.contracts.problems import NearfirstError
@@ -93,7 +94,8 @@ class Follower:
         for event in self._client.events_or_silence(silence_s=LOOK_AROUND_S):
             if event is None:
                 check_server()
-                self._ask_jobs()
+                with suppressed_while_away():
+                    self._ask_jobs()
             elif event.run_id in self._labels:
                 self._show(event)
             if not self._unfinished:

@@ -1,6 +1,5 @@
-"""`nearfirst study`: run one from a preset, list them, fetch a report."""
+"""`nearfirst study`: run one from a preset, list them, fetch a report, pause, resume, cancel, add seeds."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from rich.table import Table
 from nearfirst.client.api import Client
 from nearfirst.client.demo.command import connected
 from nearfirst.client.demo.follow import progress_bars
+from nearfirst.client.output import AsJson, print_json
 from nearfirst.client.settings import ClientSettings
 from nearfirst.client.study.cost import show_cost
 from nearfirst.client.study.follow import StudyFollower
@@ -20,6 +20,7 @@ from nearfirst.client.study.home import wait_until_left
 from nearfirst.client.study.preparing import Preparation, study_key
 from nearfirst.client.study.preset import load_preset
 from nearfirst.client.watch import describe_end
+from nearfirst.contracts.problems import InvalidInput
 from nearfirst.contracts.runs import RunAccepted, RunState
 from nearfirst.contracts.studies import Study, StudySpec
 
@@ -27,10 +28,12 @@ app = typer.Typer(help="Compare orders of the training data, with several seeds 
 
 _HOME = Path(".nearfirst")
 _LINE_WIDTH = 120
+MAX_SEED = 2**32 - 1
+"""Of contracts.studies.Seed."""
 
 Home = Annotated[Path | None, typer.Option(help="Folder of the suite that is started; by default .nearfirst.")]
 Url = Annotated[str | None, typer.Option(help="Use this running server; by default NEARFIRST_URL, where it is set.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="A study (std_...).")]
 
 
 @app.command()
@@ -66,30 +69,78 @@ def run(
             return
         accepted = _submit(client, spec, console)
         if server is not None and not watch:
-            typer.echo(accepted.model_dump_json(indent=2) if as_json else accepted.id)
+            _print_accepted(accepted, as_json=as_json)
             return
         with progress_bars(console) as bars:
             study = StudyFollower(client, accepted.id, bars).follow(check)
         with console.status("writing the report"):
             written = client.download_study(study.id, out or Path(f"study-{file.stem}"))
     console.print(f"{study.id}: {study.state}{describe_end(study)}", highlight=False, markup=False, soft_wrap=True)
-    typer.echo(study.model_dump_json(indent=2) if as_json else written[0])
+    if as_json:
+        print_json(study)
+    else:
+        typer.echo(written[0])
     if study.state is not RunState.SUCCEEDED:
         raise typer.Exit(1)
 
 
 @app.command()
 def report(
-    study_id: Annotated[str, typer.Argument(metavar="ID", help="A study (std_...), finished or not.")],
+    study_id: Id,
     out: Annotated[Path, typer.Option(help="Folder for report.html, .md and .json and the figures.")],
     home: Home = None,
     url: Url = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Write a study's report so far, and print the path of the page."""
+    """Write a study's report so far, finished or not, and print the path of the page; with --json, of all files."""
     console = Console(stderr=True)
-    with _reached(_server(url), home or _HOME, console) as (client, _), console.status("writing the report"):
+    with _at(url, home, console) as client, console.status("writing the report"):
         written = client.download_study(study_id, out)
-    typer.echo(written[0])
+    if as_json:
+        print_json({"id": study_id, "files": [str(path) for path in written]})
+    else:
+        typer.echo(written[0])
+
+
+@app.command()
+def pause(study_id: Id, home: Home = None, url: Url = None, as_json: AsJson = False) -> None:
+    """Begin nothing more of a study; trainings that are under way save their state first."""
+    with _at(url, home) as client:
+        accepted = client.pause_study(study_id)
+    _print_accepted(accepted, as_json=as_json)
+
+
+@app.command()
+def resume(study_id: Id, home: Home = None, url: Url = None, as_json: AsJson = False) -> None:
+    """Go on with a paused, failed or cancelled study; nothing that has succeeded is done again."""
+    with _at(url, home) as client:
+        accepted = client.resume(_study_id(study_id))
+    _print_accepted(accepted, as_json=as_json)
+
+
+@app.command()
+def cancel(study_id: Id, home: Home = None, url: Url = None, as_json: AsJson = False) -> None:
+    """End a study now; what it has measured stays."""
+    with _at(url, home) as client:
+        accepted = client.cancel(_study_id(study_id))
+    _print_accepted(accepted, as_json=as_json)
+
+
+@app.command()
+def seeds(
+    study_id: Id,
+    added: Annotated[list[int], typer.Argument(metavar="SEED...", help="None that it has.")],
+    home: Home = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a study go on with further seeds; what it has done is kept."""
+    wrong = [seed for seed in added if not 0 <= seed <= MAX_SEED]
+    if wrong:
+        raise InvalidInput(f"seeds: got {wrong[0]}, wanted whole numbers from 0 to {MAX_SEED}")
+    with _at(url, home) as client:
+        accepted = client.add_seeds(study_id, added)
+    _print_accepted(accepted, as_json=as_json)
 
 
 @app.command("list")
@@ -101,10 +152,10 @@ def list_all(
     as_json: AsJson = False,
 ) -> None:
     """Show the studies, the oldest first."""
-    with _reached(_server(url), home or _HOME, Console(stderr=True)) as (client, _):
-        studies = list(client.studies(state, name))
+    with _at(url, home) as client:
+        studies = client.studies(state, name).all()
     if as_json:
-        typer.echo(json.dumps([study.model_dump(mode="json") for study in studies], indent=2))
+        print_json(studies)
         return
     table = Table("id", "name", "state", "runs", "arrangements", "seeds", "created", box=None)
     for study in studies:
@@ -138,6 +189,26 @@ def _reached(server: str | None, home: Path, console: Console) -> Iterator[tuple
             wait_until_left(home)
     with connected(server, home, console) as reached:
         yield reached
+
+
+@contextmanager
+def _at(url: str | None, home: Path | None, console: Console | None = None) -> Iterator[Client]:
+    """A client of the server that the options name, or of the suite in the folder."""
+    with _reached(_server(url), home or _HOME, console or Console(stderr=True)) as (client, _):
+        yield client
+
+
+def _study_id(given: str) -> str:
+    if not given.startswith("std_"):
+        raise InvalidInput(f"id: got {given!r}, wanted a study (std_...)")
+    return given
+
+
+def _print_accepted(accepted: RunAccepted, *, as_json: bool) -> None:
+    if as_json:
+        print_json(accepted)
+    else:
+        typer.echo(accepted.id)
 
 
 @contextmanager

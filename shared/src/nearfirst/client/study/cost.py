@@ -1,10 +1,10 @@
 """What a study would take, as the user of `--dry-run` sees it."""
 
-import typer
 from rich.console import Console
 from rich.table import Table
 
 from nearfirst.client.estimate_table import estimate_table
+from nearfirst.client.output import print_json
 from nearfirst.client.watch import format_eta
 from nearfirst.contracts.problems import DoesNotFit
 from nearfirst.contracts.studies import ArrangementEstimate, StudyEstimate
@@ -20,7 +20,7 @@ def show_cost(estimate: StudyEstimate, *, as_json: bool) -> None:
         DoesNotFit: there is no room for it; it was printed all the same.
     """
     if as_json:
-        typer.echo(estimate.model_dump_json(indent=2))
+        print_json(estimate)
     else:
         console = Console(soft_wrap=True, highlight=False)
         console.print(_arrangements(estimate))

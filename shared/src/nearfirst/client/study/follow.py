@@ -5,10 +5,11 @@ from collections.abc import Callable
 from rich.progress import Progress, TaskID
 
 from nearfirst.client.api import Client
-from nearfirst.client.watch import describe_error
+from nearfirst.client.events import suppressed_while_away
+from nearfirst.client.shown import ShownStudy
+from nearfirst.client.watch import connection_teller, describe_error
 from nearfirst.contracts import runs
 from nearfirst.contracts.runs import TERMINAL_STATES, RunEvent, RunState
-from nearfirst.contracts.studies import Study
 
 LOOK_AROUND_S = 5.0
 """After this long without an event the study itself is asked."""
@@ -36,7 +37,7 @@ class StudyFollower:
         self._overall = bars.add_task("study", total=None, note="runs")
         self._show_study(client.study(study_id))
 
-    def follow(self, check_server: Callable[[], None]) -> Study:
+    def follow(self, check_server: Callable[[], None]) -> ShownStudy:
         """Return the study as it ended.
 
         Args:
@@ -45,19 +46,21 @@ class StudyFollower:
         study = self._client.study(self._study_id)
         if study.state in TERMINAL_STATES:
             return study
-        for event in self._client.events_or_silence(silence_s=LOOK_AROUND_S):
+        tell = connection_teller(self._bars.console)
+        for event in self._client.events_or_silence(silence_s=LOOK_AROUND_S, on_connection=tell):
             if event is None:
                 check_server()
             elif event.run_id in self._labels:
                 self._show(event)
             if event is None or event.run_id == self._study_id:
-                study = self._client.study(self._study_id)
+                with suppressed_while_away():
+                    study = self._client.study(self._study_id)
                 self._show_study(study)
                 if study.state in TERMINAL_STATES:
                     return study
         raise AssertionError("events never end by themselves")
 
-    def _show_study(self, study: Study) -> None:
+    def _show_study(self, study: ShownStudy) -> None:
         if study.progress is not None:
             self._bars.update(self._overall, completed=study.progress.done, total=study.progress.total)
 

@@ -10,8 +10,7 @@ import numpy as np
 from nearfirst.contracts.evaluations import MetricName
 from nearfirst.contracts.progress import ProgressCallback, ignore_progress
 from nearfirst.contracts.reports import ArrangementReport
-from nearfirst_arrangement.measures.rounding import rounded
-from nearfirst_arrangement.studies.report.contract import (
+from nearfirst.contracts.study_reports import (
     ArrangementSummary,
     ClearSteps,
     Cost,
@@ -26,6 +25,7 @@ from nearfirst_arrangement.studies.report.contract import (
     StepsTo,
     StudyReport,
 )
+from nearfirst_arrangement.measures.rounding import rounded
 from nearfirst_arrangement.studies.report.warnings import find_warnings
 from nearfirst_arrangement.studies.results import (
     Floats,

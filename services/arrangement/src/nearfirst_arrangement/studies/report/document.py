@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from nearfirst.contracts.evaluations import MetricName
-from nearfirst_arrangement.studies.figures.layouts import METRIC_NAMES
-from nearfirst_arrangement.studies.report.contract import (
+from nearfirst.contracts.study_reports import (
     ClearSteps,
     Difference,
     EffectSummary,
@@ -19,6 +18,7 @@ from nearfirst_arrangement.studies.report.contract import (
     StepsTo,
     StudyReport,
 )
+from nearfirst_arrangement.studies.figures.layouts import METRIC_NAMES
 
 NONE = "–"
 _DIGEST_LENGTH = 19

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from html import escape
 from importlib.resources import files
 
+from nearfirst.contracts.study_reports import StudyReport
 from nearfirst_arrangement.measures import figure_style as style
-from nearfirst_arrangement.studies.report.contract import StudyReport
 from nearfirst_arrangement.studies.report.document import (
     Block,
     Code,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from nearfirst_arrangement.studies.report.contract import StudyReport
+from nearfirst.contracts.study_reports import StudyReport
 from nearfirst_arrangement.studies.report.document import (
     Block,
     Code,

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from nearfirst_arrangement.studies.report.contract import EffectSummary, ReportWarning
+from nearfirst.contracts.study_reports import EffectSummary, ReportWarning
 from nearfirst_arrangement.studies.results import ArrangementResults, StudyResults
 from nearfirst_arrangement.studies.statistics.bootstrap import MIN_EXAMPLES
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from nearfirst.contracts.study_reports import StudyReport
 from nearfirst_arrangement.studies.figures.render import FigureFiles
-from nearfirst_arrangement.studies.report.contract import StudyReport
 from nearfirst_arrangement.studies.report.html import to_html
 from nearfirst_arrangement.studies.report.markdown import to_markdown
 

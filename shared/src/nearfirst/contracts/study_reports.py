@@ -1,4 +1,4 @@
-"""What a report says. Its JSON is stable: fields are added, not changed, within one `schema_version`."""
+"""What a study's report says. Its JSON is stable: fields are added, not changed, within one `schema_version`."""
 
 from typing import Literal
 
