@@ -28,8 +28,9 @@ COMPOSE := docker compose $(if $(GPU),--file compose.yaml --file compose.gpu.yam
 # Brings up an engine on machines that reach no registry of images; see its head.
 DOCKER_ENGINE := ../shared/tools/docker-engine
 
-.PHONY: help install install-vllm demo test test-distributions test-api test-chart check-p3 check-kills check-generation check-trajectory check-study \
-	lint format bench bench-arrangement bench-embedding bench-training bench-evaluation bench-api up down smoke clean
+.PHONY: help install install-vllm demo test test-api test-page test-distributions test-chart lint format check-kills \
+	check-generation check-trajectory check-study bench bench-arrangement bench-embedding bench-training bench-evaluation \
+	bench-api up down smoke clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -69,6 +70,9 @@ test: $(INSTALLED)  ## all tests, with a real PostgreSQL and Redis
 test-api: $(INSTALLED)  ## every HTTP service against its OpenAPI document
 	$(BIN)/python -m tests.support.provide
 	NEARFIRST_API_EXAMPLES=25 $(BIN)/python -m pytest --timeout=1800 tests/integration/openapi
+
+test-page: $(INSTALLED)  ## the web page in Chromium, on a filled registry and on a running suite
+	$(BIN)/python -m pytest -m "slow or not slow" tests/unit/arrangement/page tests/e2e/page
 
 test-distributions: $(INSTALLED)  ## install each distribution into an environment of its own and import it
 	$(BIN)/python -m pytest -m slow tests/campaigns/test_install_alone.py

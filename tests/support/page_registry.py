@@ -40,9 +40,9 @@ class PageRegistry:
 
 def fill(database: Database, store: Store) -> PageRegistry:
     """One job in each state: `succeeded`, `other` (succeeded too), `running`, `failed`, `cancelled`, `queued`, `empty`."""
-    jobs = {name: _new_job(database, seed) for seed, name in enumerate(("succeeded", "other", "running", "failed"))}
-    jobs["cancelled"] = _new_job(database, 4)
-    jobs["empty"] = _new_job(database, 5)
+    jobs = {name: new_job(database, seed) for seed, name in enumerate(("succeeded", "other", "running", "failed"))}
+    jobs["cancelled"] = new_job(database, 4)
+    jobs["empty"] = new_job(database, 5)
     for name, height in (("succeeded", 1.0), ("other", 1.15)):
         claimed = take(database, jobs[name])
         train(database, claimed, last_step=200, height=height)
@@ -54,8 +54,26 @@ def fill(database: Database, store: Store) -> PageRegistry:
     with database.write() as session:
         runs.request_cancel(session, jobs["cancelled"], RunKind.TRAIN_JOB)
     take(database, jobs["empty"])
-    jobs["queued"] = _new_job(database, 6, num_gpus=4)
+    jobs["queued"] = new_job(database, 6, num_gpus=4)
     return PageRegistry(database, store, jobs)
+
+
+def new_job(database: Database, seed: int, *, num_gpus: int = 0, model: str = "models/tiny-llama") -> str:
+    """Queue a job; returns its id."""
+    spec = TrainSpec.model_validate(
+        {
+            "dataset": "ds_0123456789abcdef",
+            "model": {"name_or_path": model, "init": "random"},
+            "global_batch_size": 16,
+            "max_steps": 200,
+            "seed": seed,
+            "gpus": num_gpus,
+            "evaluate": {"test": {"dataset": "ds_fedcba9876543210"}, "every": 10},
+        }
+    )
+    with database.write() as session:
+        row, _ = runs.create(session, RunKind.TRAIN_JOB, spec.model_dump(mode="json"), num_gpus=num_gpus)
+        return row.id
 
 
 def take(database: Database, job_id: str) -> Claim:
@@ -88,12 +106,14 @@ def train(database: Database, claimed: Claim, *, last_step: int, height: float, 
 
 def record_long_curve(database: Database, num_steps: int) -> str:
     """A running job with one loss at each of so many steps; returns its id."""
-    job_id = _new_job(database, 7)
+    job_id = new_job(database, 7)
     take(database, job_id)
     random = np.random.default_rng(0)
     values = 2 + 8 * np.exp(-np.arange(num_steps) / (num_steps / 5)) + 0.3 * random.normal(size=num_steps)
     with database.write() as session:
-        rows = ({"run_id": job_id, "step": n + 1, "name": "train_loss", "value": float(v)} for n, v in enumerate(values))
+        rows = (
+            {"run_id": job_id, "step": n + 1, "name": "train_loss", "value": float(v)} for n, v in enumerate(values)
+        )
         for batch in _batches(rows):
             session.execute(MetricRecord.__table__.insert(), batch)
     return job_id
@@ -108,23 +128,6 @@ def _batches(rows: Iterable[dict[str, Any]]) -> Iterable[list[dict[str, Any]]]:
             batch = []
     if batch:
         yield batch
-
-
-def _new_job(database: Database, seed: int, num_gpus: int = 0) -> str:
-    spec = TrainSpec.model_validate(
-        {
-            "dataset": "ds_0123456789abcdef",
-            "model": {"name_or_path": "models/tiny-llama", "init": "random"},
-            "global_batch_size": 16,
-            "max_steps": 200,
-            "seed": seed,
-            "gpus": num_gpus,
-            "evaluate": {"test": {"dataset": "ds_fedcba9876543210"}, "every": 10},
-        }
-    )
-    with database.write() as session:
-        row, _ = runs.create(session, RunKind.TRAIN_JOB, spec.model_dump(mode="json"), num_gpus=num_gpus)
-        return row.id
 
 
 def _loss(step: int, height: float) -> float:

@@ -13,9 +13,9 @@ START_TIMEOUT_S = 60
 
 
 @contextmanager
-def served(app: FastAPI) -> Iterator[str]:
-    """Serve it on loopback; gives its URL."""
-    port = free_port()
+def served(app: FastAPI, port: int | None = None) -> Iterator[str]:
+    """Serve it on loopback, at a free port unless one is given; gives its URL."""
+    port = port or free_port()
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, access_log=False))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -17,7 +17,7 @@ from nearfirst.store.artifacts import Store
 from nearfirst_arrangement.app import make_app
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop must not outlive the module: other tests run loops of their own
 def browser() -> Iterator[Browser]:
     if chromium.CHROMIUM is None:
         pytest.skip("no Chromium is installed: the page isn't looked at")
@@ -38,7 +38,7 @@ def root_logging() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    found = Settings(home=tmp_path_factory.mktemp("home"))
+    found = Settings(home=tmp_path_factory.mktemp("home"), lease_s=3600)  # its workers say nothing more
     upgrade(found.database_url)
     return found
 

@@ -1,7 +1,8 @@
 /** Small parts that every view uses. */
+import { announce } from "../core/announce.js";
 import { count, duration, ago, moment, shortened, words } from "../core/format.js";
 import { html, useEffect, useState } from "../core/ui.js";
-import { announce } from "../core/announce.js";
+import { Icon } from "./icon.js";
 
 /** A run's state. @param {{state: string}} props */
 export function StateBadge({ state }) {
@@ -14,18 +15,19 @@ export function Tag({ children }) {
 }
 
 /**
- * A bar with what is done and how long it still takes.
- * @param {{progress: {done: number, total: number | null, unit: string, eta_s: number | null} | null, label?: string}} props
+ * A bar with what is done and, while the run is under way, how long it still takes.
+ * @param {{progress: {done: number, total: number | null, unit: string, eta_s: number | null} | null, state?: string, label?: string}} props
  */
-export function Progress({ progress, label = "Progress" }) {
+export function Progress({ progress, state = "running", label = "Progress" }) {
   if (!progress) return null;
+  const hasEta = state === "running" && progress.eta_s !== null && progress.done !== progress.total;
   const { done, total, unit, eta_s } = progress;
   const told = total === null ? `${count(done)} ${unit}` : `${count(done)} of ${count(total)} ${unit}`;
   return html`<div class="progress">
     <progress aria-label=${`${label}: ${told}`} max=${total ?? 1} value=${total === null ? undefined : done}></progress>
     <div class="progress-words">
       <span>${told}</span>
-      ${eta_s !== null && eta_s !== undefined && done !== total ? html`<span class="nowrap">${duration(eta_s)} left</span>` : null}
+      ${hasEta ? html`<span class="nowrap">${duration(eta_s)} left</span>` : null}
     </div>
   </div>`;
 }
@@ -41,7 +43,7 @@ export function Ago({ at }) {
 }
 
 /** An id or digest with a button that copies it. @param {{text: string, length?: number, name?: string}} props */
-export function Copyable({ text, length = 24, name = "it" }) {
+export function Copyable({ text, length = 20, name = "it" }) {
   const copy = async () => {
     try {
       await navigator.clipboard.writeText(text);
@@ -52,7 +54,7 @@ export function Copyable({ text, length = 24, name = "it" }) {
   };
   return html`<span class="copyable">
     <code title=${text}>${shortened(text, length)}</code>
-    <button type="button" class="button plain small" onClick=${copy} aria-label=${`Copy ${name}`} title="Copy">⧉</button>
+    <button type="button" class="button plain small square" onClick=${copy} aria-label=${`Copy ${name}`} title="Copy"><${Icon} name="copy" /></button>
   </span>`;
 }
 

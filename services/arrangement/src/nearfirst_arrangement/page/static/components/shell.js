@@ -7,6 +7,7 @@ import { useStore } from "../core/store.js";
 import { theme, toggleTheme } from "../core/theme.js";
 import { html, useErrorBoundary } from "../core/ui.js";
 import { AREAS } from "../views/index.js";
+import { Icon } from "./icon.js";
 import { KeyButton, KeyDialog } from "./key_dialog.js";
 import { View } from "./layout.js";
 import { ProblemNotice } from "./states.js";
@@ -81,7 +82,7 @@ function LiveDot() {
 function ThemeButton() {
   const isDark = useStore(theme) === "dark";
   const words = isDark ? "Use the light theme" : "Use the dark theme";
-  return html`<button type="button" class="button plain icon" onClick=${toggleTheme} aria-label=${words} title=${words}>${isDark ? "☀" : "☾"}</button>`;
+  return html`<button type="button" class="button plain square" onClick=${toggleTheme} aria-label=${words} title=${words}><${Icon} name=${isDark ? "sun" : "moon"} /></button>`;
 }
 
 function Mark() {

@@ -20,7 +20,7 @@ export function number(value, digits = 4) {
   if (!isNumber(value)) return NOTHING;
   if (value === 0) return "0";
   const size = Math.abs(value);
-  if (size >= 1e6 || size < 1e-4) return value.toExponential(Math.max(digits - 2, 1)).replace("e+", "e");
+  if (size >= 1e6 || size < 1e-4) return value.toExponential(Math.max(digits - 2, 1)).replace(/\.?0*e\+?/, "e");
   return size >= 10 ** digits ? counts.format(value) : String(Number(value.toPrecision(digits)));
 }
 

@@ -7,7 +7,7 @@ import { recentEvents } from "../../core/live.js";
 import { useStore } from "../../core/store.js";
 import { html } from "../../core/ui.js";
 
-const SHOWN = 25;
+const SHOWN = 20;
 
 /** The newest changes of state, as they come in. */
 export function EventsPanel() {
@@ -18,8 +18,9 @@ export function EventsPanel() {
       : html`<ol class="feed">
           ${changes.map(
             (event) => html`<li key=${event.seq}>
-              <span class="row"><${StateBadge} state=${event.data.state} /><span class="quiet">${kindName(event.kind)}</span></span>
-              <span class="row"><${RunLink} kind=${event.kind} id=${event.run_id} /><span class="quiet"><${Ago} at=${event.created_at} /></span></span>
+              <span><${StateBadge} state=${event.data.state} /></span>
+              <span title=${kindName(event.kind)}><${RunLink} kind=${event.kind} id=${event.run_id} /></span>
+              <span class="quiet"><${Ago} at=${event.created_at} /></span>
             </li>`,
           )}
         </ol>`}

@@ -1,5 +1,6 @@
 import { Ago, StateBadge, Tag } from "../../components/basics.js";
 import { Panel } from "../../components/layout.js";
+import { RunLink } from "../../components/run_link.js";
 import { Await, Empty } from "../../components/states.js";
 import { Table } from "../../components/table.js";
 import { bytes } from "../../core/format.js";
@@ -11,7 +12,7 @@ const COLUMNS = [
   { name: "State", show: (worker) => html`<${WorkerState} worker=${worker} />` },
   { name: "Does", show: (worker) => worker.kinds.map(kindName).join(", ") },
   { name: "Has", show: (worker) => html`<${Machine} worker=${worker} />` },
-  { name: "Works on", show: (worker) => worker.runs.map((run) => html`<div key=${run.run_id}><code>${run.run_id}</code></div>`) },
+  { name: "Works on", show: (worker) => worker.runs.map((run) => html`<div key=${run.run_id}><${RunLink} id=${run.run_id} /></div>`) },
   { name: "Last seen", show: (worker) => html`<${Ago} at=${worker.last_seen_at} />` },
 ];
 

@@ -1,6 +1,7 @@
 /** Curves of several trainings over each other. */
 import { Choice } from "../../components/basics.js";
 import { Chart } from "../../components/chart.js";
+import { Icon } from "../../components/icon.js";
 import { Panel } from "../../components/layout.js";
 import { Await } from "../../components/states.js";
 import { getJson } from "../../core/api.js";
@@ -33,7 +34,7 @@ export function ComparePanel({ ids, onRemove }) {
     <//>
     <ul class="chips">
       ${ids.map((id) => html`<li key=${id}><a href=${link(`/runs/${id}`)}><code>${id}</code></a>
-        <button type="button" class="button plain small" aria-label=${`Take ${id} out of the comparison`} onClick=${() => onRemove(id)}>✕</button></li>`)}
+        <button type="button" class="button plain small square" aria-label=${`Take ${id} out of the comparison`} onClick=${() => onRemove(id)}><${Icon} name="close" /></button></li>`)}
     </ul>
   <//>`;
 }

@@ -6,7 +6,7 @@ import { Await } from "../../components/states.js";
 import { slotsOf } from "../../core/colours.js";
 import { useLiveReload, useLoaded } from "../../core/data.js";
 import { setQuery, useRoute } from "../../core/router.js";
-import { html, useMemo } from "../../core/ui.js";
+import { html, useMemo, useRef } from "../../core/ui.js";
 import { MEASURES, loadCurves, measureOf, metricName, metricNames } from "./metrics.js";
 
 const MOST_LINES = 12;
@@ -16,10 +16,11 @@ const MANY_STEPS = 20_000;
 export function CurvesPanel({ job }) {
   const { query } = useRoute();
   const measure = measureOf(query.chart);
+  const known = useRef([]);
   const load = async (signal) => {
-    const all = await metricNames(job.id, signal);
-    const names = measure.names(all);
-    return { all, names, curves: await loadCurves(job.id, names.slice(0, MOST_LINES), signal) };
+    if (known.current.length === 0) known.current = await metricNames(job.id, signal);
+    const names = measure.names(known.current);
+    return { all: known.current, names, curves: await loadCurves(job.id, names.slice(0, MOST_LINES), signal) };
   };
   const loaded = useLoaded(load, [job.id, measure.id]);
   const everyMs = (job.progress?.total ?? 0) > MANY_STEPS ? 10_000 : 2000;

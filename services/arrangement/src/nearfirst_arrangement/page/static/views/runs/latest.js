@@ -15,13 +15,14 @@ export function LatestNumbers({ job }) {
   const curve = (name) => loaded.data?.get(name) ?? { x: [], y: [] };
   const loss = curve("train_loss");
   const test = curve("test_loss");
+  const lowest = Math.min(...test.y);
   const rate = median(curve("tokens_per_s").y.slice(-RATED_POINTS));
   const isActive = job.state === "running" || job.state === "cancelling";
   const seconds = job.started_at ? secondsBetween(job.started_at, isActive ? null : job.finished_at) : null;
   return html`<${Stats} items=${[
     ["Step", job.progress ? count(job.progress.done) : "–", job.progress?.total ? `of ${count(job.progress.total)}` : ""],
     ["Training loss", number(loss.y.at(-1))],
-    ["Test loss", number(test.y.at(-1)), test.y.length > 1 ? `lowest ${number(Math.min(...test.y))}` : ""],
+    ["Test loss", number(test.y.at(-1)), lowest < test.y.at(-1) ? `lowest ${number(lowest)}` : ""],
     ["Tokens/s", rate === null ? "–" : short(rate)],
     isActive ? ["Time left", duration(job.progress?.eta_s)] : ["Took", job.finished_at ? duration(seconds) : "–"],
   ]} />`;

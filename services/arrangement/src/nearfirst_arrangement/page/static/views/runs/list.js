@@ -48,7 +48,7 @@ function columns(compared, toggle) {
     { name: "Compare", show: choose },
     { name: "Run", isHeader: true, show: (job) => html`<${RunLink} kind="train_job" id=${job.id} />` },
     { name: "State", show: (job) => html`<${StateBadge} state=${job.state} />` },
-    { name: "Progress", show: (job) => html`<${Progress} progress=${job.progress} label=${job.id} />` },
+    { name: "Progress", show: (job) => html`<${Progress} progress=${job.progress} state=${job.state} label=${job.id} />` },
     { name: "Trains on", show: trainsOn },
     { name: "Model", show: (job) => html`<span title=${job.spec.model.name_or_path}>${lastPart(job.spec.model.name_or_path)}</span>` },
     { name: "Seed", isNumber: true, show: (job) => job.spec.seed },

@@ -34,14 +34,16 @@ export function metricName(name) {
 }
 
 /**
- * The names of all measurements of a job: those of its first steps, which have every kind.
+ * The names of all measurements of a job; none before it has done a step. The first steps have every kind: the test loss
+ * is measured before them, too.
  * @param {string} jobId
  * @param {AbortSignal} signal
  * @returns {Promise<string[]>}
  */
 export async function metricNames(jobId, signal) {
   const page = await getJson(metricsPath(jobId), { limit: 1000 }, signal);
-  return [...new Set(page.items.map((row) => row.name))];
+  const hasSteps = page.items.some((row) => row.name === "train_loss");
+  return hasSteps ? [...new Set(page.items.map((row) => row.name))] : [];
 }
 
 /**

@@ -1,0 +1,40 @@
+"""What holds in every view: accessibility, room, and nothing in the console."""
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+from tests.support.page_registry import PageRegistry
+
+VIEWS = {
+    "overview": "#/",
+    "datasets": "#/datasets",
+    "arrangements": "#/arrangements",
+    "runs": "#/runs",
+    "comparison": "#/runs?compare={succeeded},{other},{running},{empty}",
+    "running": "#/runs/{running}",
+    "succeeded": "#/runs/{succeeded}?chart=tasks",
+    "failed": "#/runs/{failed}",
+    "queued": "#/runs/{queued}",
+    "evaluations": "#/evaluations",
+    "studies": "#/studies",
+}
+SERIOUS = {"serious", "critical"}
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("view", VIEWS)
+def test_axe_finds_nothing_serious_and_nothing_is_wider_than_a_phone(
+    page: Page, url: str, registry: PageRegistry, view: str, theme: str
+) -> None:
+    page.emulate_media(color_scheme="light" if theme == "light" else "dark")
+    page.goto(f"{url}/{VIEWS[view].format(**registry.jobs)}")
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+    expect(page.locator(".skeleton")).to_have_count(0)
+    for width in (1280, 360):
+        page.set_viewport_size({"width": width, "height": 900})
+        found = Axe().run(page).response["violations"]
+        serious = [
+            (each["id"], [node["target"] for node in each["nodes"]]) for each in found if each["impact"] in SERIOUS
+        ]
+        assert serious == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
