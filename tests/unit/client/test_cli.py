@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -42,10 +43,12 @@ def nearfirst(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]
         "broken = broken_commands:run\nabsent = extra_commands:no_such_function\n"
     )
 
+    path = [str(site), *filter(None, [os.environ.get("PYTHONPATH")])]
+
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "nearfirst.client", *arguments],
-            env=os.environ | {"PYTHONPATH": str(site), "COLUMNS": "200"} | environment,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(path), "COLUMNS": "200"} | environment,
             capture_output=True,
             text=True,
             timeout=60,
@@ -108,11 +111,52 @@ def test_version_names_every_distribution(nearfirst):
     ]
 
 
-def test_watch_of_an_absent_server_names_it_and_exits_2(nearfirst, refused_url):
-    result = nearfirst("watch", "job_1", NEARFIRST_URL=refused_url)
-    assert result.returncode == 2
+def test_watch_of_an_absent_server_names_it_and_exits_3(nearfirst, refused_url):
+    result = nearfirst("watch", "job_1", "--json", NEARFIRST_URL=refused_url)
+    assert (result.returncode, result.stdout) == (3, "")
     assert refused_url in result.stderr
     assert "nearfirst up" in result.stderr
+
+
+def test_version_as_json_is_one_document(nearfirst):
+    versions = json.loads(nearfirst("version", "--json").stdout)
+    assert next(iter(versions)) == "nearfirst"
+    assert len(versions) == 6
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not there")
+def test_the_completion_script_completes_commands_options_and_choices_in_bash(nearfirst, tmp_path):
+    script = nearfirst("completion", "bash").stdout
+    program = tmp_path / "nearfirst"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m nearfirst.client "$@"\n')
+    program.chmod(0o755)
+
+    def completed(*words: str) -> list[str]:
+        line = " ".join(f"'{word}'" for word in words)
+        program_text = f"{script}\nCOMP_WORDS=({line})\nCOMP_CWORD={len(words) - 1}\n"
+        program_text += '_nearfirst_completion nearfirst\nprintf "%s\\n" "${COMPREPLY[@]}"\n'
+        path = os.pathsep.join([str(tmp_path), os.environ["PATH"]])
+        ended = subprocess.run(
+            ["bash", "-c", program_text], env=os.environ | {"PATH": path}, capture_output=True, text=True, check=True
+        )
+        return ended.stdout.split()
+
+    assert completed("nearfirst", "stu") == ["study"]
+    assert {"run", "list", "pause", "seeds"} <= set(completed("nearfirst", "study", ""))
+    assert "--json" in completed("nearfirst", "watch", "--")
+    assert completed("nearfirst", "completion", "f") == ["fish"]
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_scripts_name_the_program(nearfirst, shell):
+    answer = json.loads(nearfirst("completion", shell, "--json").stdout)
+    assert answer["shell"] == shell
+    assert "_NEARFIRST_COMPLETE" in answer["script"]
+
+
+def test_completion_for_an_unknown_shell_exits_2(nearfirst):
+    result = nearfirst("completion", "csh")
+    assert (result.returncode, result.stdout) == (2, "")
 
 
 def job_app(last_state: str, **fields: Any) -> FastAPI:
@@ -159,6 +203,7 @@ def test_watch_exits_0_when_the_run_succeeds_and_shows_progress_and_losses(nearf
 
 def test_watch_exits_1_with_the_reason_when_the_run_fails(nearfirst, serve):
     error = {"title": "T", "status": 422, "detail": "loss is nan at step 3", "code": "non_finite_loss"}
-    result = nearfirst("watch", "job_1", "--url", serve(job_app("failed", error=error)))
+    result = nearfirst("watch", "job_1", "--json", "--url", serve(job_app("failed", error=error)))
     assert result.returncode == 1
+    assert json.loads(result.stdout)["state"] == "failed"
     assert "job_1: failed (loss is nan at step 3)" in result.stderr

@@ -1,5 +1,6 @@
 """`nearfirst study`: run one from a preset, list them, fetch a report, pause, resume, cancel, add seeds."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -136,6 +137,9 @@ def seeds(
 ) -> None:
     """Let a study go on with further seeds; what it has done is kept."""
     wrong = [seed for seed in added if not 0 <= seed <= MAX_SEED]
+    twice = [seed for seed, count in Counter(added).items() if count > 1]
+    if twice:
+        raise InvalidInput(f"seeds: {twice[0]} is given twice")
     if wrong:
         raise InvalidInput(f"seeds: got {wrong[0]}, wanted whole numbers from 0 to {MAX_SEED}")
     with _at(url, home) as client:
