@@ -3,7 +3,8 @@
 Each machine is a process of its own with its own torchrun; they share the registry, the store and the runs' folder.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
 from typing import Any
@@ -14,7 +15,7 @@ from tests.integration.suite.test_kills import dataset_body
 from tests.support.services import PostgresServer, RedisServer
 from tests.support.suite import RunningSuite, free_port
 from tests.support.tiny import make_tiny_llama
-from tests.support.trainers import family_of, wait_for_ranks
+from tests.support.trainers import family_of, ranks_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -108,6 +109,13 @@ def submit_and_wait_for_steps(suite: RunningSuite, datasets: dict[str, str], ste
     return job_id
 
 
+def wait_for(condition: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+
+
 def traces(suite: RunningSuite, job_id: str) -> dict[str, Any]:
     """Everything that a job's weights and logs are told by: equal traces are equal bytes."""
     folder = suite.home / "runs" / job_id
@@ -137,8 +145,8 @@ def test_two_machines_write_the_same_bytes_as_one_with_as_many_ranks(
     suite: RunningSuite, datasets: dict[str, str], group: Group, undisturbed: dict[int, str], processes: int
 ) -> None:
     job_id = submit(suite, datasets, processes)
-    assert wait_for_ranks(group.pid(0), processes - 1, WAIT_S).keys() == set(range(processes - 1))
-    assert wait_for_ranks(group.pid(1), 1, WAIT_S).keys() == {processes - 1}
+    wait_for(lambda: ranks_of(group.pid(0)).keys() == set(range(processes - 1)))
+    wait_for(lambda: ranks_of(group.pid(1)).keys() == {processes - 1})
     done = check_as_undisturbed(suite, group, job_id, undisturbed[processes])
     assert done["attempt"] == 1
 
