@@ -22,25 +22,30 @@ def test_a_machine_that_is_told_to_end_asks_to_be_started_again(tmp_path, index,
     upgrade(settings.database_url)
     database = Database(settings.database_url)
     variables = GROUP | {"NEARFIRST_HOME": str(tmp_path), "NEARFIRST_GPUS": "", "JOB_COMPLETION_INDEX": str(index)}
-    with subprocess.Popen([sys.executable, "-m", "nearfirst_training.node"], env=os.environ | variables) as process:
+    command = [sys.executable, "-m", "nearfirst_training.node", "--loglevel", "INFO"]
+    output = tmp_path / "output.log"
+    with output.open("wb") as log, subprocess.Popen(command, env=os.environ | variables, stderr=log) as process:
         try:
-            announced = wait_for_workers(database)
+            announced = wait_for(lambda: live(database))
+            wait_for(lambda: index > 0 or " ready" in output.read_text())  # Celery listens to signals last
             process.send_signal(signal.SIGTERM)
             assert process.wait(30) == 75  # 0 would tell an indexed Job that its index is complete
         finally:
             process.kill()
     (worker,) = announced
     assert (worker.kinds, worker.node.index, worker.node.num_nodes) == (kinds, index, 2)
-    with database.read() as session:
-        assert live_workers(session, 60) == []
+    assert live(database) == []
     database.close()
 
 
-def wait_for_workers(database):
+def live(database):
+    with database.read() as session:
+        return live_workers(session, 60)
+
+
+def wait_for(condition):
     give_up_s = time.monotonic() + 60
-    while True:
-        with database.read() as session:
-            if found := live_workers(session, 60):
-                return found
+    while not (found := condition()):
         assert time.monotonic() < give_up_s
         time.sleep(0.1)
+    return found
