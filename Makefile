@@ -92,7 +92,7 @@ format: $(INSTALLED)  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-check-kills: $(INSTALLED)  ## twenty kills of trainers and workers, two ranks and evaluations through the queue, trainings that can't go on
+check-kills: $(INSTALLED)  ## twenty kills of trainers and workers; two ranks, two machines and evaluations through the queue; trainings that can't go on
 	$(BIN)/python -m pytest -m slow tests/campaigns/test_training_kills.py tests/integration/suite
 
 check-generation: $(INSTALLED) $(VLLM_VENV)/.installed  ## a real vLLM: swaps, rewards, and engines that are killed, restarted and ended with their server

@@ -20,6 +20,7 @@ EGRESS = {
     "generation-a-worker": REGISTRY | {HTTPS, "pod nearfirst-generation-a:http"},
     "generation-b-worker": REGISTRY | {HTTPS, "pod nearfirst-generation-b:http"},
     "scoring-worker": REGISTRY | {HTTPS, "pod nearfirst-scoring:http"},
+    "gpu32-group": REGISTRY | {HTTPS, "pod nearfirst-gpu32-group:1024-65535"},
 }
 """Of the example gpu-cluster. The 443 of workers: S3, the model hub, trackers."""
 
@@ -30,6 +31,7 @@ INGRESS = {
     "generation-a": {RESEARCH, PROMETHEUS, "pod nearfirst-generation-a-worker:http"},
     "generation-b": {RESEARCH, PROMETHEUS, "pod nearfirst-generation-b-worker:http"},
     "scoring": {RESEARCH, PROMETHEUS, "pod nearfirst-scoring-worker:http"},
+    "gpu32-group": {"pod nearfirst-gpu32-group:1024-65535"},
 }
 
 
@@ -60,7 +62,7 @@ def connections(rules: list[Manifest], side: str, manifests: list[Manifest]) -> 
     """Each peer and port that rules let through; DNS is both ports 53 and nothing more."""
     found = set()
     for rule in rules:
-        ports = {(port["port"], port["protocol"]) for port in rule["ports"]}
+        ports = {(f"{p['port']}-{p['endPort']}" if "endPort" in p else p["port"], p["protocol"]) for p in rule["ports"]}
         for peer in peers(rule.get(side), manifests):
             if peer == DNS:
                 assert ports == {(53, "UDP"), (53, "TCP")}

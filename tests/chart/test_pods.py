@@ -220,12 +220,13 @@ def test_who_gets_which_secret(cluster: list[Manifest]) -> None:
     assert given["nearfirst-embedding"] == registry | s3 | {"NEARFIRST_API_KEYS", "HF_TOKEN"}
     assert given["nearfirst-generation-a"] == given["nearfirst-scoring"] == {"NEARFIRST_API_KEYS"}
     assert given["nearfirst-arrangement-worker"] == registry | s3
-    assert given["nearfirst-training-gpu8-worker"] == given["nearfirst-loss-worker"] == registry | s3 | {"HF_TOKEN"}
+    for name in ("training-gpu8-worker", "gpu32-group", "loss-worker"):
+        assert given[f"nearfirst-{name}"] == registry | s3 | {"HF_TOKEN"}
     assert given["nearfirst-generation-a-worker"] == registry | s3 | {"HF_TOKEN", "NEARFIRST_GENERATION_API_KEY"}
     assert given["nearfirst-scoring-worker"] == registry | s3 | {"NEARFIRST_SCORING_API_KEY"}
     training = only_container(cluster, "nearfirst-training-gpu1-worker")
     assert training["envFrom"] == [{"secretRef": {"name": "nearfirst-wandb"}}]
-    assert sum("envFrom" in container for _, container in containers(cluster)) == 2
+    assert sum("envFrom" in container for _, container in containers(cluster)) == 3
 
 
 def test_every_server_asks_for_keys(manifests: list[Manifest]) -> None:
@@ -259,7 +260,7 @@ def test_no_model_is_downloaded_unless_the_values_say_so(chart: Chart, cluster: 
     for _, container in containers(chart.render("cpu-only")):
         assert container["name"] == "migrate" or variables(container)["HF_HUB_OFFLINE"] == "1"
     online = {name.removeprefix("nearfirst-") for name, c in containers(cluster) if "HF_HOME" in variables(c)}
-    training = {f"training-gpu{n}-worker" for n in (1, 8)}
+    training = {f"training-gpu{n}-worker" for n in (1, 8)} | {"gpu32-group"}
     generation = {f"generation-{n}-worker" for n in "ab"}
     assert online == {"embedding", "embedding-worker", "loss-worker"} | training | generation
 

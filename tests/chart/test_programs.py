@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from fastapi.testclient import TestClient
+from pydantic import AliasChoices
 from pydantic_settings import BaseSettings
 from tests.support.chart import CHART, Manifest, containers, of_kind, variables
 
@@ -62,8 +63,12 @@ def names_in(module: str) -> Iterator[str]:
         if isinstance(settings, type) and issubclass(settings, BaseSettings):
             prefix = settings.model_config["env_prefix"]
             for name, field in settings.model_fields.items():
-                assert field.validation_alias is None or isinstance(field.validation_alias, str)
-                yield field.validation_alias or f"{prefix}{name}".upper()
+                match field.validation_alias:
+                    case AliasChoices(choices=choices):
+                        yield from (choice for choice in choices if isinstance(choice, str))
+                    case alias:
+                        assert alias is None or isinstance(alias, str)
+                        yield alias or f"{prefix}{name}".upper()
 
 
 def test_every_worker_that_a_service_declares_is_in_the_chart_with_its_application() -> None:

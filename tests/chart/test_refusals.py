@@ -8,6 +8,8 @@ from tests.support.chart import Chart, Refused
 UNLIMITED: dict[str, Any] = {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"memory": "2Gi"}}
 ENGINE: dict[str, Any] = {"service": "generation", "resources": UNLIMITED}
 
+GROUP: dict[str, Any] = {"nodes": 2, "resources": UNLIMITED}
+
 REFUSALS: list[tuple[str, dict[str, Any], str]] = [
     ("an unknown key", {"replicas": 3}, "Additional property replicas is not allowed"),
     (
@@ -84,6 +86,23 @@ REFUSALS: list[tuple[str, dict[str, Any], str]] = [
         "bounds the wrong way round",
         {"workers": {"loss": {"scaling": {"minReplicas": 3, "maxReplicas": 2}}}},
         "workers.loss.scaling.minReplicas is 3, more than maxReplicas, 2",
+    ),
+    (
+        "an unknown key of a node group",
+        {"multiNode": {"big": GROUP | {"gpusPerNode": 8}}},
+        "multiNode.big: Additional property gpusPerNode is not allowed",
+    ),
+    (
+        "replicas of a node group",
+        {"multiNode": {"big": GROUP | {"replicas": 2}}},
+        "multiNode.big: Additional property replicas is not allowed",
+    ),
+    ("a group of one node", {"multiNode": {"big": GROUP | {"nodes": 1}}}, "multiNode.big.nodes"),
+    ("a group of unknown size", {"multiNode": {"big": {"resources": UNLIMITED}}}, "multiNode.big: nodes is required"),
+    (
+        "GPUs of a node group without limits",
+        {"multiNode": {"big": GROUP | {"gpus": 8}}},
+        "multiNode.big asks for GPUs (8) without limits: set multiNode.big.resources.limits.cpu and .memory",
     ),
     ("two components of one name", {"servers": {"loss-worker": ENGINE}}, "rename one"),
     ("a name that is too long", {"fullnameOverride": "a" * 24}, "fullnameOverride"),

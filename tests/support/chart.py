@@ -78,8 +78,9 @@ def named(manifests: list[Manifest], kind: str, name: str) -> Manifest:
 
 
 def pod_templates(manifests: list[Manifest]) -> dict[str, Manifest]:
-    """The pod template of each Deployment and Job, by name."""
-    return {m["metadata"]["name"]: m["spec"]["template"] for m in of_kind(manifests, "Deployment", "Job")}
+    """The pod template of each Deployment and Job, by name; that of a node group has the name of its Service."""
+    templates = {m["metadata"]["name"]: m["spec"]["template"] for m in of_kind(manifests, "Deployment", "Job")}
+    return {template["spec"].get("subdomain", name): template for name, template in templates.items()}
 
 
 def containers(manifests: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
