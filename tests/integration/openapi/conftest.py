@@ -12,7 +12,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import delete
-from tests.support.served import served
+from tests.support.served import START_TIMEOUT_S, served
 from tests.support.tiny import make_tiny_llama, write_reward_weights, write_weights
 
 from nearfirst.checkpoint_folder import open_checkpoint
@@ -165,12 +165,14 @@ def _runs_of(home: Path, dataset: str) -> dict[str, dict[str, Any]]:
 
 
 def _seed(url: str, settings: Settings) -> dict[str, str]:
-    dataset = httpx.post(f"{url}/datasets", files={"file": ("pool.jsonl", ROWS)}).raise_for_status().json()["id"]
-    bodies = _runs_of(settings.home, dataset)
-    posted = {path: httpx.post(f"{url}/{path}", json=body) for path, body in bodies.items()}
-    ids = {path: str(answer.raise_for_status().json()["id"]) for path, answer in posted.items()}
-    embedded = bodies["arrangements"] | {"method": "wsd", "order": "nft"}
-    httpx.post(f"{url}/arrangements", json=embedded).raise_for_status()
+    with httpx.Client(base_url=url, timeout=START_TIMEOUT_S) as client:
+        uploaded = client.post("/datasets", files={"file": ("pool.jsonl", ROWS)})
+        dataset = uploaded.raise_for_status().json()["id"]
+        bodies = _runs_of(settings.home, dataset)
+        posted = {path: client.post(f"/{path}", json=body) for path, body in bodies.items()}
+        ids = {path: str(answer.raise_for_status().json()["id"]) for path, answer in posted.items()}
+        embedded = bodies["arrangements"] | {"method": "wsd", "order": "nft"}
+        client.post("/arrangements", json=embedded).raise_for_status()
     database = Database(settings.database_url)
     try:
         _arrange_here(ids["arrangements"], settings, database)

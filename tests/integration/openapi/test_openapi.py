@@ -23,6 +23,8 @@ EXAMPLES = int(os.environ.get("NEARFIRST_API_EXAMPLES", "2"))
 REFUSED_EXAMPLES = 1
 """What is refused before it is read needs no variety."""
 SEED = 20260101
+REQUEST_TIMEOUT_S = 120
+"""A machine that has much else to do is no wrong answer."""
 ENDLESS = ["/events"]
 """A stream without end: nothing here waits for one."""
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # a test asks every operation of a service
@@ -39,7 +41,8 @@ limited = hypothesis_settings(
 
 def document(service: Any) -> dict[str, Any]:
     headers = {"Authorization": f"Bearer {service.keys[Role.READ]}"} if service.keys else {}
-    return dict(httpx.get(f"{service.url}/openapi.json", headers=headers).raise_for_status().json())
+    answer = httpx.get(f"{service.url}/openapi.json", headers=headers, timeout=REQUEST_TIMEOUT_S)
+    return dict(answer.raise_for_status().json())
 
 
 def operations(service: Any) -> Iterator[APIOperation]:
@@ -73,6 +76,7 @@ def ask(
             base_url=service.url,
             headers={"Authorization": f"Bearer {key}"} if key else {},
             excluded_checks=[positive_data_acceptance],
+            timeout=REQUEST_TIMEOUT_S,
         )
         assert answer.headers["x-content-type-options"] == ["nosniff"]
         statuses.append(answer.status_code)
@@ -84,7 +88,11 @@ def ask(
 def ask_rightly(service: Any, operation: APIOperation, body: dict[str, Any], key: str | None) -> int:
     """Send a body that is taken and check the answer against the document; returns its status."""
     case = operation.Case(body=body, path_parameters=ids_of(service, operation), media_type="application/json")
-    answer = case.call_and_validate(base_url=service.url, headers={"Authorization": f"Bearer {key}"} if key else {})
+    answer = case.call_and_validate(
+        base_url=service.url,
+        headers={"Authorization": f"Bearer {key}"} if key else {},
+        timeout=REQUEST_TIMEOUT_S,
+    )
     assert answer.status_code < 300
     return int(answer.status_code)
 

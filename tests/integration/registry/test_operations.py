@@ -3,17 +3,20 @@
 import json
 import os
 import time
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, update
+from sqlalchemy import event, insert, select, update
 from sqlalchemy.engine import make_url
 
 from nearfirst.contracts.problems import CorruptArtifact, NotFound, StateConflict
+from nearfirst.contracts.progress import ignore_progress
 from nearfirst.contracts.runs import RunKind
 from nearfirst.contracts.workers import WorkerAnnouncement
+from nearfirst.operations import prune as prune_module
 from nearfirst.operations.backup import create_backup, restore_backup
 from nearfirst.operations.doctor import Health, examine
 from nearfirst.operations.prune import Policy, find_prunable, prune
@@ -24,7 +27,7 @@ from nearfirst.registry.migrate import upgrade
 from nearfirst.registry.models import CheckpointRecord, EventRow, LogRecord, RunRow, WorkerRow
 from nearfirst.registry.workers import announce
 from nearfirst.settings import Settings
-from nearfirst.store.artifacts import Store
+from nearfirst.store.artifacts import Store, aside_of
 
 DAY = timedelta(days=1)
 
@@ -69,6 +72,10 @@ class Suite:
                 row = {"run_id": run_id, "step": step, "tier": tier, "path": str(path), **values}
                 session.execute(insert(CheckpointRecord).values(**row))
         return path
+
+    def runs(self) -> list[RunRow]:
+        with self.database.read() as session:
+            return list(session.execute(select(RunRow)).scalars())
 
     def age_objects(self, days: float) -> None:
         for path in (self.folder / "store" / "objects").rglob("*"):
@@ -154,7 +161,7 @@ def test_an_object_that_the_store_has_lost_is_named_in_the_backup(suite: Suite, 
     artifact = suite.artifact(order="row 1\n")
     suite.ended_run(RunKind.ARRANGEMENT, artifact)
     digest = suite.store.files(artifact)["order"].digest
-    suite.store.delete_object(digest)
+    suite.store.local_path(digest).unlink()
     assert create_backup(suite.database, suite.store, tmp_path / "backup").lost == [digest]
 
 
@@ -185,6 +192,92 @@ def test_storing_an_object_again_makes_it_new(suite: Suite) -> None:
     suite.store.put_bytes(b"wanted again")
     policy = Policy(objects=5 * DAY)
     assert find_prunable(suite.database, suite.store, suite.settings.runs_dir, policy).objects == []
+
+
+def delete_slowly(suite: Suite, monkeypatch: pytest.MonkeyPatch, at: str, meanwhile: Callable[[], object]) -> None:
+    """Prune objects, and let something happen right before a step of it, once."""
+    step, waiting = getattr(suite.store, at), [meanwhile]
+
+    def interleaved(*given: object) -> object:
+        while waiting:
+            waiting.pop()()
+        return step(*given)
+
+    monkeypatch.setattr(suite.store, at, interleaved)
+    prune(suite.database, suite.store, suite.settings.runs_dir, Policy(objects=5 * DAY))
+    assert not waiting
+
+
+@pytest.mark.parametrize("at", ["set_aside", "delete_aside"])
+def test_an_object_that_is_stored_again_while_objects_are_pruned_stays(
+    suite: Suite, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    wanted, old = (suite.store.put_bytes(content).digest for content in (b"wanted again", b"old"))
+    suite.age_objects(days=10)
+    elsewhere = Store(suite.settings.store_url, suite.folder / "cache")
+    delete_slowly(suite, monkeypatch, at, lambda: elsewhere.put_bytes(b"wanted again"))
+    assert suite.store.local_path(wanted).read_bytes() == b"wanted again"
+    with pytest.raises(NotFound):
+        suite.store.local_path(old)
+
+
+def test_an_artifact_that_a_run_comes_to_refer_to_while_objects_are_pruned_stays(
+    suite: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = suite.artifact(order="reported late", report="{}")
+    suite.age_objects(days=10)
+    delete_slowly(suite, monkeypatch, "set_aside", lambda: suite.ended_run(RunKind.ARRANGEMENT, artifact))
+    assert suite.store.artifact_file(artifact, "order").read_text() == "reported late"
+    assert suite.store.has_artifact(artifact)
+
+
+def test_storing_and_pruning_at_once_never_loses_an_object(tmp_path: Path) -> None:
+    url = str(tmp_path / "store")
+    storing, pruning = Store(url, tmp_path), Store(url, tmp_path)
+    digest, long_ago = storing.put_bytes(b"contended").digest, time.time() - 10 * 86400
+    with ThreadPoolExecutor(1) as thread:
+        for number in range(300):
+            os.utime(storing.local_path(digest), (long_ago, long_ago))
+            before = datetime.now(UTC) - DAY
+            stored = thread.submit(storing.put_bytes, b"contended")
+            time.sleep(number % 10 / 10_000)
+            if pruning.set_aside(digest, before):
+                pruning.delete_aside(digest, before)
+            stored.result()
+            assert storing.local_path(digest).read_bytes() == b"contended", number
+
+
+def test_what_a_killed_prune_left_aside_comes_back(suite: Suite) -> None:
+    run_id = suite.ended_run(RunKind.TRAIN_JOB, suite.artifact(order="kept"), days_ago=9)
+    kept, forgotten = suite.state_checkpoint(run_id), suite.settings.runs_dir / run_id / "checkpoints" / "state-20"
+    (artifact,) = [row.artifact for row in suite.runs()]
+    aside_of(forgotten).mkdir(parents=True)
+    kept.rename(aside_of(kept))
+    assert suite.store.set_aside(artifact, datetime.now(UTC) + DAY)
+    assert not suite.store.has_artifact(artifact)
+    prune(suite.database, suite.store, suite.settings.runs_dir, Policy(records=DAY))
+    assert suite.store.has_artifact(artifact)
+    assert kept.is_dir()
+    assert [*kept.parent.iterdir()] == [kept]
+
+
+def test_checkpoints_stay_where_they_are_when_forgetting_them_fails(
+    suite: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = suite.state_checkpoint(suite.ended_run(RunKind.TRAIN_JOB, days_ago=9))
+
+    def broken(*_: object) -> None:
+        raise OSError("the connection broke")
+
+    event.listen(suite.database.engine, "commit", broken)
+    with pytest.raises(OSError, match="broke"):
+        prune_module._delete_checkpoints(
+            suite.database, suite.settings.runs_dir, Policy(checkpoints=5 * DAY), ignore_progress
+        )
+    event.remove(suite.database.engine, "commit", broken)
+    assert (path / "optimizer.bin").is_file()
+    assert prune(suite.database, suite.store, suite.settings.runs_dir, Policy(checkpoints=5 * DAY)).checkpoints
+    assert [*path.parent.iterdir()] == []
 
 
 def test_state_checkpoints_of_old_jobs_go_and_those_that_a_live_run_needs_stay(suite: Suite) -> None:

@@ -8,6 +8,7 @@ written longer ago than a grace time go, and storing an object again makes it ne
 import json
 import logging
 import shutil
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,8 +21,9 @@ from nearfirst.contracts.runs import RunKind, RunState
 from nearfirst.contracts.training import CheckpointTier
 from nearfirst.operations.backup import referenced
 from nearfirst.registry.database import Database, utc_now
+from nearfirst.registry.events import lock_events
 from nearfirst.registry.models import CheckpointRecord, EventRow, LogRecord, RunRow
-from nearfirst.store.artifacts import Store
+from nearfirst.store.artifacts import Store, aside_of, original_of
 
 log = logging.getLogger(__name__)
 
@@ -92,28 +94,85 @@ def find_prunable(database: Database, store: Store, runs_dir: Path, policy: Poli
 def prune(
     database: Database, store: Store, runs_dir: Path, policy: Policy, *, progress: ProgressCallback = ignore_progress
 ) -> Prunable:
-    """Delete what the policy lets go; returns what that was."""
+    """Delete what the policy lets go; returns what that was.
+
+    Files and folders are set aside first, so that nobody finds half of one; then the registry is asked again, in the
+    transaction that forgets them; they are deleted after its commit. What a prune that was killed has left aside is put
+    back, or deleted where the registry has forgotten it.
+    """
+    store.put_all_back()
     found = find_prunable(database, store, runs_dir, policy)
+    objects = _delete_objects(database, store, found.objects, policy, progress)
     with database.write() as session:
-        # Asked again under the writer's transaction: a job may have been resumed, or an evaluation asked for.
-        checkpoints = _old_checkpoints(session, runs_dir, policy.checkpoints, lock=True)
-        for old in checkpoints:
-            key = (CheckpointRecord.run_id == old.run_id, CheckpointRecord.step == old.step)
-            session.execute(delete(CheckpointRecord).where(*key, CheckpointRecord.tier == CheckpointTier.STATE))
+        _end_earlier(session, runs_dir)
         for table in (EventRow, LogRecord):
             if policy.records is not None:
                 session.execute(delete(table).where(*_is_old_record(session, table, policy.records)))
-        for done, old in enumerate(checkpoints, start=1):
-            shutil.rmtree(old.path, ignore_errors=True)
-            progress(done, len(checkpoints), "checkpoints")
-    for done, each in enumerate(found.objects, start=1):
-        store.delete_object(each.digest)
-        progress(done, len(found.objects), "objects")
-    return Prunable(found.objects, checkpoints, found.num_events, found.num_log_lines)
+    checkpoints = _delete_checkpoints(database, runs_dir, policy, progress)
+    return Prunable(objects, checkpoints, found.num_events, found.num_log_lines)
+
+
+def _delete_objects(
+    database: Database, store: Store, found: list[OldObject], policy: Policy, progress: ProgressCallback
+) -> list[OldObject]:
+    """Delete those of some objects that are still old and that nothing refers to; which they were."""
+    if policy.objects is None:
+        return []
+    before = _stored_before(policy.objects)
+    aside = [each for each in found if store.set_aside(each.digest, before)]
+    with database.write() as session:
+        lock_events(session)  # no run ends meanwhile
+        named = referenced(session) & {each.digest for each in aside}
+        for digest in named:
+            store.put_back(digest)  # an artifact's manifest, to be read for its files
+        kept = _kept_objects(session, store)
+        for each in aside:
+            if each.digest in kept:
+                store.put_back(each.digest)
+    gone = [each for each in aside if each.digest not in kept]
+    for done, each in enumerate(gone, start=1):
+        store.delete_aside(each.digest, before)
+        progress(done, len(gone), "objects")
+    return gone
+
+
+def _delete_checkpoints(
+    database: Database, runs_dir: Path, policy: Policy, progress: ProgressCallback
+) -> list[OldCheckpoint]:
+    """Delete the checkpoints that the policy lets go; which they were."""
+    with ExitStack() as undone:
+        with database.write() as session:
+            # Asked again under the writer's transaction: a job may have been resumed, or an evaluation asked for.
+            gone = _old_checkpoints(session, runs_dir, policy.checkpoints, lock=True)
+            for old in gone:
+                if old.path.exists():
+                    undone.callback(old.path.rename(aside_of(old.path)).rename, old.path)
+                key = (CheckpointRecord.run_id == old.run_id, CheckpointRecord.step == old.step)
+                session.execute(delete(CheckpointRecord).where(*key, CheckpointRecord.tier == CheckpointTier.STATE))
+        undone.pop_all()  # they are forgotten: nothing is put back
+    for done, old in enumerate(gone, start=1):
+        shutil.rmtree(aside_of(old.path), ignore_errors=True)
+        progress(done, len(gone), "checkpoints")
+    return gone
+
+
+def _end_earlier(session: Session, runs_dir: Path) -> None:
+    """Checkpoints that an earlier prune left aside: put back those that the registry knows, delete the others."""
+    known = set(session.execute(select(CheckpointRecord.path)).scalars())
+    for aside in runs_dir.glob(f"*/checkpoints/**/{aside_of(Path('*')).name}"):
+        original = original_of(aside)
+        if str(original) in known and not original.exists():
+            aside.rename(original)
+        else:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _stored_before(age: timedelta) -> datetime:
+    return datetime.now(UTC) - max(age, OBJECT_GRACE)
 
 
 def _old_objects(store: Store, age: timedelta) -> list[OldObject]:
-    before = datetime.now(UTC) - max(age, OBJECT_GRACE)
+    before = _stored_before(age)
     return [OldObject(each.digest, each.size_bytes) for each in store.objects() if each.stored_at < before]
 
 

@@ -24,6 +24,7 @@ from nearfirst.contracts.problems import CorruptArtifact, NotFound
 
 _CHUNK_BYTES = 2**20
 _MAX_MANIFEST_BYTES = 2**20
+_ASIDE = ".pruned-"
 _OBJECT_NAME = re.compile(r"[0-9a-f]{64}")
 _NEW = timedelta(hours=1)
 """A remote object that was stored longer ago is stored again, to be as new."""
@@ -74,10 +75,8 @@ class Store:
         stored = StoredFile(digest, path.stat().st_size)
         target = self._object(digest)
         if self._is_local:
-            if not self._fs.exists(target) or sha256_file(Path(target)) != digest:
+            if not _renew(Path(target), digest):
                 _copy_atomically(path, Path(target))
-            else:
-                os.utime(target)  # `objects` says when it was last stored: what is wanted again is new
             _damage_note(Path(target)).unlink(missing_ok=True)
         elif not self._fs.exists(target) or _stored_at(self._fs.info(target)) < datetime.now(UTC) - _NEW:
             self._fs.put_file(str(path), target)  # object stores show an object only when it is complete
@@ -121,10 +120,50 @@ class Store:
             if _OBJECT_NAME.fullmatch(name):
                 yield StoredObject(f"sha256:{name}", int(info["size"]), _stored_at(info))
 
-    def delete_object(self, digest: str) -> None:
-        """Delete an object that nothing refers to; one that is gone is no error."""
+    def set_aside(self, digest: str, stored_before: datetime) -> bool:
+        """Take an object out of the store, to be deleted or put back: nobody finds it from now on.
+
+        Whoever stores it again at the same time either has made it new before, and it stays, or finds none and stores
+        it anew. An object store can't rename: there it stays until `delete_aside`.
+
+        Returns:
+            False when it is gone, or was stored at `stored_before` or later.
+        """
         target = self._object(digest)
-        if self._fs.exists(target):
+        if not self._is_local:
+            return bool(self._fs.exists(target)) and _stored_at(self._fs.info(target)) < stored_before
+        aside = aside_of(Path(target))
+        try:
+            Path(target).rename(aside)
+        except FileNotFoundError:
+            return False
+        if datetime.fromtimestamp(aside.stat().st_mtime, UTC) < stored_before:
+            return True
+        self.put_back(digest)
+        return False
+
+    def put_back(self, digest: str) -> None:
+        """Undo `set_aside`."""
+        target = Path(self._object(digest))
+        if self._is_local and aside_of(target).exists():
+            aside_of(target).rename(target)  # over the same bytes, where they were stored again
+
+    def put_all_back(self) -> None:
+        """Undo every `set_aside` that was neither undone nor completed: whoever did it was killed."""
+        if self._is_local:
+            for aside in Path(self._root).glob(f"objects/*/{aside_of(Path('*')).name}"):
+                aside.rename(original_of(aside))
+
+    def delete_aside(self, digest: str, stored_before: datetime) -> None:
+        """Delete an object that was set aside.
+
+        Of an object store, unless it was stored again meanwhile; one that is stored between this question and the
+        deletion, which are two requests, is lost.
+        """
+        target = self._object(digest)
+        if self._is_local:
+            aside_of(Path(target)).unlink(missing_ok=True)
+        elif self.set_aside(digest, stored_before):
             self._fs.rm_file(target)
 
     def has_artifact(self, artifact: str) -> bool:
@@ -206,6 +245,27 @@ def _stored_at(info: Mapping[str, Any]) -> datetime:
     if isinstance(written, datetime):
         return written if written.tzinfo else written.replace(tzinfo=UTC)
     return datetime.fromtimestamp(written, UTC) if written is not None else datetime.now(UTC)
+
+
+def _renew(target: Path, digest: str) -> bool:
+    """Say that a local object was stored now; False when it isn't there, is damaged, or vanishes meanwhile."""
+    try:
+        if sha256_file(target) != digest:
+            return False
+        os.utime(target)  # `objects` says when it was last stored: what is wanted again is new
+    except FileNotFoundError:
+        return False
+    return target.exists()
+
+
+def aside_of(path: Path) -> Path:
+    """Where a file or folder that is to be deleted waits, beside its place."""
+    return path.with_name(f"{_ASIDE}{path.name}")
+
+
+def original_of(aside: Path) -> Path:
+    """The place of what waits at `aside`."""
+    return aside.with_name(aside.name.removeprefix(_ASIDE))
 
 
 def _damage_note(target: Path) -> Path:
