@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 from sqlalchemy import select
@@ -33,7 +34,7 @@ PRESET: dict[str, Any] = {
         "global_batch_size": 8,
         "max_length": 256,
         "max_steps": 12,
-        "checkpoint": {"weights_every": 4, "state_every": 4},
+        "checkpoint": {"weights_every": 4, "state_every": 4, "initial_weights": True},
     },
     "evaluation": {"num_examples": 60},
 }
@@ -60,9 +61,20 @@ def has_begun(home: Path) -> bool:
         database.close()
 
 
-@pytest.mark.timeout(900)
+def kill(command: subprocess.Popen[bytes], *, with_suite: bool) -> None:
+    """Kill the command, which its suite survives long enough to put its work back; or all processes at once."""
+    killed = [psutil.Process(command.pid)]
+    if with_suite:
+        killed += killed[0].children(recursive=True)
+    for process in killed:
+        process.send_signal(signal.SIGKILL)
+    command.wait()
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("with_suite", [False, True], ids=["the command", "every process"])
 def test_a_killed_study_goes_on_when_the_same_command_is_run_again_and_nothing_is_done_twice(
-    tmp_path: Path,
+    tmp_path: Path, with_suite: bool
 ) -> None:
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(PRESET))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("NEARFIRST_")}
@@ -74,15 +86,14 @@ def test_a_killed_study_goes_on_when_the_same_command_is_run_again_and_nothing_i
             assert first.poll() is None, (tmp_path / "log").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.2)
-        first.send_signal(signal.SIGKILL)
-        first.wait()
+        kill(first, with_suite=with_suite)
     again = subprocess.run(run, capture_output=True, text=True, timeout=600, env=environment, check=False)
     assert again.returncode == 0, again.stderr
 
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert {outcome["arrangement"]: outcome["steps"] for outcome in report["outcomes"]} == {
-        "as is": [4, 8, 12],
-        "shuffled": [4, 8, 12],
+        "as is": [0, 4, 8, 12],
+        "shuffled": [0, 4, 8, 12],
     }
     assert all(run["receipt_verified"] for run in report["runs"])
     assert "<svg" in (tmp_path / "out" / "report.html").read_text()
@@ -93,7 +104,7 @@ def test_a_killed_study_goes_on_when_the_same_command_is_run_again_and_nothing_i
         kinds = Counter(session.execute(select(RunRow.kind)).scalars())
     database.close()
     assert set(successes.values()) == {1}
-    assert (kinds["study"], kinds["arrangement"], kinds["train_job"], kinds["loss"]) == (1, 3, 4, 12)
+    assert (kinds["study"], kinds["arrangement"], kinds["train_job"], kinds["loss"]) == (1, 3, 4, 16)
 
     listed = subprocess.run(
         command(tmp_path, "list", "--json"), capture_output=True, text=True, timeout=120, check=True

@@ -8,7 +8,7 @@ import pytest
 
 from nearfirst.contracts.problems import InvalidInput, StateConflict, Unavailable
 from nearfirst_arrangement import up as up_module
-from nearfirst_arrangement.up import up
+from nearfirst_arrangement.up import thread_limit, up
 
 
 def test_an_embedding_server_that_is_not_installed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,3 +34,14 @@ def test_an_embedding_port_that_is_taken_is_told(tmp_path: Path) -> None:
         free.close()
         with pytest.raises(StateConflict, match=f"port {taken_port}: .*in use"):
             up(home=tmp_path, port=port, embedding_port=taken_port)
+
+
+@pytest.mark.parametrize(
+    ("process", "training_workers", "threads"),
+    [("training", 1, None), ("training", 4, "2"), ("loss", 8, "1"), ("training", 16, "1"), ("embedding", 4, None)],
+)
+def test_trainings_share_the_cores_and_embedding_which_comes_before_them_takes_all(
+    monkeypatch: pytest.MonkeyPatch, process: str, training_workers: int, threads: str | None
+) -> None:
+    monkeypatch.setattr(up_module.os, "cpu_count", lambda: 8)
+    assert thread_limit(process, training_workers).get("OMP_NUM_THREADS") == threads

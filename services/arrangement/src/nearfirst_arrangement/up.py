@@ -38,6 +38,7 @@ _POLL_S = 0.2
 _MAX_RESTARTS = 5
 _HEALTHY_S = 60.0
 _API = "api"
+_EMBEDDING = "embedding"
 
 console = Console(stderr=True)
 
@@ -134,6 +135,17 @@ def _refuse_taken_port(host: str, port: int) -> None:
         raise StateConflict(f"can't listen on {host}, port {port}: {error}") from error
 
 
+def thread_limit(process: str, training_workers: int) -> dict[str, str]:
+    """Environment variables that keep a process of the suite to its share of the cores.
+
+    Several trainings at a time share the cores with what is measured meanwhile; left alone, each process would start a
+    thread for every core. The embedding worker may: what trains on its vectors waits for it.
+    """
+    if training_workers == 1 or process == _EMBEDDING:
+        return {}
+    return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // training_workers))}
+
+
 class _Suite:
     """The processes of one `nearfirst up`."""
 
@@ -151,9 +163,7 @@ class _Suite:
         self._stop_requested = False
         self._num_restarts: Counter[str] = Counter()
         self._started_s: dict[str, float] = {}
-        # Several trainings at a time share the cores; left alone, each would start a thread for every core.
-        threads = max(1, (os.cpu_count() or 1) // training_workers)
-        self._threads = {"OMP_NUM_THREADS": str(threads)} if training_workers > 1 else {}
+        self._training_workers = training_workers
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._commands = {
             server.name: [
@@ -213,7 +223,7 @@ class _Suite:
                 self._commands[name],
                 stdout=output,
                 stderr=output,
-                env=self._settings.as_environment() | self._threads,
+                env=self._settings.as_environment() | thread_limit(name, self._training_workers),
                 start_new_session=True,
                 preexec_fn=end_with_parent,
             )
