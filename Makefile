@@ -29,11 +29,11 @@ COMPOSE := docker compose $(if $(GPU),--file compose.yaml --file compose.gpu.yam
 DOCKER_ENGINE := ../shared/tools/docker-engine
 
 .PHONY: help install install-vllm demo test test-api test-page test-distributions test-chart lint format check-kills \
-	check-generation check-trajectory check-study bench bench-arrangement bench-embedding bench-training bench-evaluation \
-	bench-api up down smoke clean
+	check-generation check-trajectory check-study check-p3 bench bench-arrangement bench-embedding bench-training \
+	bench-evaluation bench-api up down smoke clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
 install: $(INSTALLED)  ## make .venv and install everything into it
 
