@@ -19,6 +19,7 @@ class Design(Contract):
     baseline of its own: `EffectSummary.reference`."""
     seeds: list[int]
     num_runs: int
+    """Trainings; arrangements that give the same order share theirs."""
     num_test_examples: int
     num_tasks: int
     spec: JsonValue = None

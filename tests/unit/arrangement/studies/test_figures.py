@@ -142,6 +142,24 @@ def test_figure_1_has_a_panel_for_each_metric_and_starts_at_step_0_on_a_logarith
         assert wanted in found
 
 
+@pytest.mark.parametrize(("num_metrics", "num_columns"), [(1, 1), (2, 2), (3, 3), (4, 2), (5, 3)])
+def test_panels_of_a_page_fill_their_rows(make_study, num_metrics, num_columns):
+    study = make_study({"Random": 1.0}, metrics=tuple(MetricName)[:num_metrics])
+    assert layouts.metrics_figure(study).num_columns == num_columns
+
+
+def test_a_score_that_stays_at_0_has_an_axis_that_a_score_may_rise_on(make_study):
+    study = make_study({"Random": 1.0}, metrics=(MetricName.EXACT_MATCH,))
+    runs = [
+        replace(run, values={MetricName.EXACT_MATCH: np.zeros_like(run.values[MetricName.EXACT_MATCH])})
+        for run in study.arrangements[0].runs
+    ]
+    flat = replace(study, arrangements=(replace(study.arrangements[0], runs=tuple(runs)),), baseline=None)
+    shown = texts(render(layouts.metrics_figure(flat), [flat]).svg)
+    assert "0.02" not in shown
+    assert not [text for text in shown if text.startswith("\N{MINUS SIGN}")]
+
+
 def test_figure_2_marks_sudden_drops_with_their_steps(make_study):
     study = make_study({"cluster": 1.0, "random": 1.0}, seeds=(0,), steps=np.arange(0, 600, 10))
     fallen = study.arrangement("cluster").runs[0]

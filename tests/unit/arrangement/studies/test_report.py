@@ -290,6 +290,16 @@ def test_what_is_not_known_of_the_cost_is_said(study):
     assert "not counting runs whose time isn't known: 1" in to_html(report, {}).replace("&#x27;", "'")
 
 
+def test_a_training_that_two_arrangements_share_is_counted_and_paid_once(study):
+    first, *others = study.arrangements
+    shared = tuple(replace(run, id=f"job_{run.seed}") for run in first.runs)
+    twin = replace(first, label="twin", runs=shared)
+    doubled = replace(study, arrangements=(replace(first, runs=shared), twin, *others))
+    report, alone = build_report(doubled, num_resamples=200), build_report(study, num_resamples=200)
+    assert report.design.num_runs == alone.design.num_runs
+    assert report.cost == alone.cost
+
+
 def test_names_that_are_markup_are_shown_as_they_are(make_study):
     name = "<script>alert(1)</script>|a*b_c[d](e)"
     report = build_report(make_study({name: 1.0, "b & c": 1.1}, baseline="b & c"), num_resamples=50)

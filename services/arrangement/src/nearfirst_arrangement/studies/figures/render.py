@@ -119,6 +119,8 @@ def _value_range(found: PanelLines, max_step: int | None) -> tuple[float, float]
     if not len(finite):
         return None
     low, high = float(finite.min()), float(finite.max())
+    if low == high == 0:
+        return -0.05, 1.0  # a score that never rises from 0, which has no digits to show
     room = 0.05 * (high - low) or 0.05 * abs(high) or 0.05
     return low - room, high + room
 

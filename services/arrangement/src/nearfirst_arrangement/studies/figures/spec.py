@@ -38,7 +38,7 @@ class FigureSpec(Contract):
     width: Literal["column", "page"] = "column"
     """3.3 or 6.9 inches: a column of a paper, or both. In a column panels stand one above the other."""
     columns: int | None = Field(default=None, ge=1, le=4)
-    """Panels in a row; None: 1 in a column; on a page all up to 3."""
+    """Panels in a row; None: 1 in a column; on a page all up to 3, and four two by two."""
     x: Literal["linear", "log"] = "linear"
     """log: the first steps at length; linear from step 0 to the first measured one."""
     max_step: int | None = Field(default=None, ge=1)
@@ -57,5 +57,6 @@ class FigureSpec(Contract):
     @property
     def num_columns(self) -> int:
         """Panels in a row."""
-        most = self.columns or (1 if self.width == "column" else 3)
+        on_page = 2 if len(self.panels) == 4 else 3
+        most = self.columns or (1 if self.width == "column" else on_page)
         return min(most, len(self.panels))

@@ -31,6 +31,7 @@ from nearfirst_arrangement.studies.results import (
     Floats,
     RunValues,
     StudyResults,
+    StudyRun,
     lower_is_better,
 )
 from nearfirst_arrangement.studies.statistics.area import area_weights
@@ -106,7 +107,7 @@ def _design(study: StudyResults) -> Design:
         baseline=study.baseline,
         reference=study.reference,
         seeds=sorted({run.seed for each in study.arrangements for run in each.runs}),
-        num_runs=sum(len(each.runs) for each in study.arrangements),
+        num_runs=len(_trainings(study)),
         num_test_examples=len(study.examples),
         num_tasks=len(set(study.examples.tasks)),
         spec=study.spec,
@@ -256,7 +257,7 @@ def _runs(study: StudyResults) -> list[RunSummary]:
 
 
 def _cost(study: StudyResults) -> Cost:
-    costs = [run.cost for run in chain.from_iterable(each.runs for each in study.arrangements)]
+    costs = [run.cost for run in _trainings(study)]
     seconds = [cost.seconds for cost in costs if cost.seconds is not None]
     tokens = [cost.tokens for cost in costs if cost.tokens is not None]
     return Cost(
@@ -264,6 +265,12 @@ def _cost(study: StudyResults) -> Cost:
         tokens=sum(tokens) if tokens else None,
         num_unknown=len(costs) - len(seconds),
     )
+
+
+def _trainings(study: StudyResults) -> list[StudyRun]:
+    """Every training once: arrangements that give the same order share theirs."""
+    runs = list(chain.from_iterable(each.runs for each in study.arrangements))
+    return [run for place, run in enumerate(runs) if run.id is None or run.id not in {each.id for each in runs[:place]}]
 
 
 def _number(value: float | None) -> float | None:
