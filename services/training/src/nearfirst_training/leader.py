@@ -5,19 +5,20 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from nearfirst.contracts.nodes import FollowerStatus, NodePart, PartState, ranks_by_node
 from nearfirst.contracts.problems import NearfirstError
-from nearfirst.contracts.progress import Interrupted
+from nearfirst.contracts.progress import Cancelled, Interrupted
 from nearfirst.queue.execution import RunContext
 from nearfirst.registry import node_parts
 from nearfirst.registry.node_parts import NodeLost
 from nearfirst_training.job import TrainingJob
 from nearfirst_training.outcome import ProcessDied, TrainingFailed
 from nearfirst_training.tenure import LOOKS_PER_HEARTBEAT
+from nearfirst_training.torchrun import SAVING_STATE_S
 
-_HEARTBEATS_TO_TELL = 3
-"""How long followers may take to report what their leader's own processes have noticed."""
+T = TypeVar("T")
 
 
 def split(job: TrainingJob, context: RunContext) -> tuple[TrainingJob, list[NodePart]]:
@@ -73,8 +74,8 @@ def followed(context: RunContext, parts: Sequence[NodePart], job_file: Path) -> 
     try:
         yield followers.check
     except (ProcessDied, TrainingFailed) as error:
-        tell_s = _HEARTBEATS_TO_TELL * context.worker.settings.heartbeat_s
-        raise explained(error, followers.end(tell_s)) from error
+        # Another machine's torchrun may be ending its ranks, and only then be able to say which of them it lost.
+        raise explained(error, followers.end(tell_s=SAVING_STATE_S)) from error
     finally:
         followers.end()
 
@@ -122,25 +123,35 @@ class Followers:
             raise trouble
 
     def end(self, tell_s: float = 0.0) -> list[FollowerStatus]:
-        """Have the followers end what they still have of the attempt, `tell_s` after now at the latest.
+        """Wait for the end of the followers' parts; those that take longer than `tell_s` are asked to end.
 
         Returns:
-            How they were. Nobody's processes are left, unless this worker's lease is lost: then they end by themselves
-            before anybody else may claim the run.
+            How they were. None of their processes is left.
+
+        Raises:
+            Fenced: the lease was lost meanwhile. They end by themselves, before anybody else may claim the run.
         """
         if self._have_ended:
             return []
-        statuses = self._wait(give_up_s=time.monotonic() + tell_s)
-        self._context.write(lambda session: node_parts.ask_for_the_end(session, self._context.claim))
-        statuses = self._wait(give_up_s=None)
-        self._context.write(lambda session: node_parts.forget_parts(session, self._context.claim))
         self._have_ended = True
+        self._wait(give_up_s=time.monotonic() + tell_s)
+        self._insist(lambda: self._context.write(lambda s: node_parts.ask_for_the_end(s, self._context.claim)))
+        statuses = self._wait(give_up_s=None)
+        self._insist(lambda: self._context.write(lambda s: node_parts.forget_parts(s, self._context.claim)))
         return statuses
+
+    def _insist(self, ask: Callable[[], T]) -> T:
+        """Ask the registry however long it is away: the run must not be let go of before the followers have ended."""
+        while True:
+            try:
+                return ask()
+            except (Cancelled, Interrupted):  # from looking, between two tries, at what the work was told
+                time.sleep(self._poll_s)
 
     def _wait(self, give_up_s: float | None) -> list[FollowerStatus]:
         """Until each follower has reported or vanished, or until `give_up_s` (monotonic)."""
         while True:
-            statuses = self._statuses()
+            statuses = self._insist(self._statuses)
             is_late = give_up_s is not None and time.monotonic() >= give_up_s
             if is_late or self._context.is_lost() or not any(s.is_alive and s.outcome is None for s in statuses):
                 return statuses
