@@ -33,6 +33,8 @@ class Complaints:
     found: list[str] = field(default_factory=list)
     tolerated: tuple[str, ...] = ()
     """Parts of console messages that a test provokes: a browser itself reports each answer that isn't 2xx."""
+    network_changes: int = 0
+    """Requests that Chromium gave up because an interface of this machine came or went: no fault of the page."""
 
     def watch(self, page: Page) -> None:
         page.on("console", self._on_console)
@@ -40,7 +42,9 @@ class Complaints:
         page.on("request", self._on_request)
 
     def _on_console(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning") and not any(part in message.text for part in self.tolerated):
+        if "ERR_NETWORK_CHANGED" in message.text:
+            self.network_changes += 1
+        elif message.type in ("error", "warning") and not any(part in message.text for part in self.tolerated):
             self.found.append(f"console {message.type}: {message.text}")
 
     def _on_request(self, request: Request) -> None:

@@ -39,7 +39,7 @@ class PageRegistry:
 
 
 def fill(database: Database, store: Store) -> PageRegistry:
-    """One job in each state: `succeeded`, `other` (succeeded too), `running`, `failed`, `cancelled`, `queued`, `empty`."""
+    """A job in each state: `succeeded`, `other` (succeeded too), `running`, `empty` (running), `failed`, and so on."""
     jobs = {name: new_job(database, seed) for seed, name in enumerate(("succeeded", "other", "running", "failed"))}
     jobs["cancelled"] = new_job(database, 4)
     jobs["empty"] = new_job(database, 5)

@@ -10,13 +10,17 @@ from fastapi import FastAPI
 from tests.support.suite import free_port
 
 START_TIMEOUT_S = 60
+STREAMS_END_S = 2
 
 
 @contextmanager
 def served(app: FastAPI, port: int | None = None) -> Iterator[str]:
     """Serve it on loopback, at a free port unless one is given; gives its URL."""
     port = port or free_port()
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, access_log=False))
+    config = uvicorn.Config(
+        app, host="127.0.0.1", port=port, log_config=None, access_log=False, timeout_graceful_shutdown=STREAMS_END_S
+    )
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     give_up_s = time.monotonic() + START_TIMEOUT_S

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from tests.support import browser as chromium
 from tests.support import page_registry
 from tests.support.page_registry import PageRegistry
@@ -15,6 +15,9 @@ from nearfirst.registry.migrate import upgrade
 from nearfirst.settings import Settings
 from nearfirst.store.artifacts import Store
 from nearfirst_arrangement.app import make_app
+
+WAIT_MS = 20_000
+expect.set_options(timeout=WAIT_MS)
 
 
 @pytest.fixture(scope="module")  # its event loop must not outlive the module: other tests run loops of their own
@@ -61,7 +64,7 @@ def url(settings: Settings, registry: PageRegistry) -> Iterator[str]:
 def context(browser: Browser) -> Iterator[BrowserContext]:
     """A browser without any memory."""
     made = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
-    made.set_default_timeout(15_000)
+    made.set_default_timeout(WAIT_MS)
     yield made
     made.close()
 

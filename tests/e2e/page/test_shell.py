@@ -125,6 +125,8 @@ def test_the_keyboard_is_enough(page: Page, url: str, registry: PageRegistry) ->
     page.get_by_role("navigation").get_by_role("link", name="Runs").focus()
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1, name="Runs")).to_be_focused()
+    page.get_by_role("searchbox").fill(registry.jobs["running"])
+    expect(page.locator("tbody tr")).to_have_count(1)
     page.get_by_role("link", name=registry.jobs["running"]).focus()
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1, name=re.compile(registry.jobs["running"]))).to_be_focused()
