@@ -28,9 +28,9 @@ COMPOSE := docker compose $(if $(GPU),--file compose.yaml --file compose.gpu.yam
 # Brings up an engine on machines that reach no registry of images; see its head.
 DOCKER_ENGINE := ../shared/tools/docker-engine
 
-.PHONY: help install install-vllm demo test test-api test-page test-distributions test-chart lint format check-kills \
-	check-generation check-trajectory check-study check-p3 bench bench-arrangement bench-embedding bench-training \
-	bench-evaluation bench-api up down smoke clean
+.PHONY: help install install-vllm demo test test-api test-page test-distributions test-chart lint format check-guides \
+	check-kills check-generation check-trajectory check-study check-p3 bench bench-arrangement bench-embedding \
+	bench-training bench-evaluation bench-api up down smoke clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -103,6 +103,10 @@ check-trajectory: $(INSTALLED) $(VLLM_VENV)/.installed  ## twelve checkpoints me
 
 check-study: $(INSTALLED)  ## `nearfirst study run`, killed in the middle and run again: nothing is done twice
 	$(BIN)/python -m pytest -m slow tests/e2e/test_study.py
+
+check-guides: $(INSTALLED)  ## the guides in docs/guides, run as they are written
+	$(BIN)/python -m tests.support.helm
+	$(BIN)/python -m pytest -m slow tests/e2e/guides
 
 check-p3: $(INSTALLED)  ## every method on the whole of real P3 against its literal float64 version
 	$(BIN)/python -m pytest -m slow tests/campaigns/test_whole_data.py

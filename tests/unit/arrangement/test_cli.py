@@ -94,6 +94,14 @@ def test_writes_a_verified_order_and_a_manifest_and_says_where(run, files, liter
     assert str(NUM_TRAIN) in result.output
 
 
+def test_json_is_the_only_thing_on_stdout(run, files):
+    result = run("--method", "tma", "--order", "nft", "--json")
+    told = json.loads(result.stdout)
+    assert told["num_rows"] == NUM_TRAIN
+    assert told["order"] == str(files / "order.jsonl")
+    assert told["digest"] == manifest_of(files / "order.jsonl")["digest"]
+
+
 def test_vectors_of_the_whole_file_are_split_like_its_rows(run, files):
     run("--method", "wsd", "--order", "nft", out="selected.jsonl")
     run("--method", "wsd", "--order", "nft", embeddings=("data.npy", "data.npy"), out="whole.jsonl")

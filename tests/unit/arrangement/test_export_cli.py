@@ -68,6 +68,11 @@ def test_writes_the_rows_in_the_orders_order_and_says_how_to_keep_it(run, files,
         assert said in result.output
 
 
+def test_json_is_the_manifest_alone(run, files):
+    told = json.loads(run("--json").stdout)
+    assert told == json.loads((files / "arranged.jsonl.manifest.json").read_text())
+
+
 def test_an_order_that_was_cut_short_is_refused_by_the_manifest_beside_it(run, files):
     order = files / "order.jsonl"
     order.write_text("".join(order.read_text().splitlines(keepends=True)[:-1]))

@@ -9,6 +9,7 @@ import pytest
 from typer.main import get_command
 
 from nearfirst.client.cli import build_app
+from nearfirst.client.demo.follow import RunFailed
 from nearfirst.client.errors import ApiError, NotInstalled, ServerUnreachable, UnexpectedAnswer
 from nearfirst.client.exit_codes import EPILOG, ExitCode, exit_code_of
 from nearfirst.contracts import problems
@@ -76,6 +77,7 @@ def refusal(status: int) -> ApiError:
         (problems.CorruptArtifact("x"), 1),
         (problems.NonFiniteLoss("x"), 1),
         (problems.CheckpointNotWritten("x"), 1),
+        (RunFailed("x"), 1),
         (ServerUnreachable("x"), 3),
         (UnexpectedAnswer("x"), 3),
         (problems.Unavailable("x"), 3),

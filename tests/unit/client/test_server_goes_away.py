@@ -21,15 +21,14 @@ from nearfirst.contracts.runs import RunState
 JOB = {"id": "job_1", "spec": {"dataset": "ds_1", "model": {"name_or_path": "m"}}}
 
 
-def job_app(state: str, followed: threading.Event | None = None) -> FastAPI:
-    """A job that stays as it is, and a stream without events; tells when it is followed."""
+def job_app(followed: threading.Event, last_state: str = "running") -> FastAPI:
+    """A job that runs until its events are asked for, which are none, and is then in its last state."""
     app = FastAPI()
-    app.add_api_route("/train-jobs/job_1", lambda: JOB | {"state": state})
+    app.add_api_route("/train-jobs/job_1", lambda: JOB | {"state": last_state if followed.is_set() else "running"})
 
     @app.get("/events")
     def events() -> Response:
-        if followed is not None:
-            followed.set()
+        followed.set()
         return StreamingResponse(iter([": ping\n\n"]), media_type="text/event-stream")
 
     return app
@@ -38,7 +37,7 @@ def job_app(state: str, followed: threading.Event | None = None) -> FastAPI:
 def waiter_whose_server_is_gone(port: int) -> "Waiter":
     """A waiter whose server was there, and was followed."""
     followed = threading.Event()
-    with serving(job_app("running", followed), port):
+    with serving(job_app(followed), port):
         waiter = Waiter(port)
         assert followed.wait(60), waiter.ended
     return waiter
@@ -97,10 +96,10 @@ class Waiter:
 def test_a_server_that_is_away_for_a_while_is_waited_for_and_its_return_is_told(port: int) -> None:
     waiter = waiter_whose_server_is_gone(port)
     waiter.wait_until_told(is_there=False)
-    with serving(job_app("succeeded"), port):
+    with serving(job_app(threading.Event(), "succeeded"), port):
         run = waiter.result()
     assert getattr(run, "state", run) is RunState.SUCCEEDED
-    assert waiter.told[:2] == [False, True]
+    assert waiter.told == [False, True]
 
 
 def test_a_proxy_without_its_server_is_waited_for_too(port: int) -> None:
@@ -113,7 +112,7 @@ def test_a_proxy_without_its_server_is_waited_for_too(port: int) -> None:
     waiter = waiter_whose_server_is_gone(port)
     with serving(away, port):
         waiter.wait_until_told(is_there=False)
-    with serving(job_app("succeeded"), port):
+    with serving(job_app(threading.Event(), "succeeded"), port):
         run = waiter.result()
     assert getattr(run, "state", run) is RunState.SUCCEEDED
 

@@ -205,4 +205,4 @@ def test_reprs_say_state_progress_and_key_numbers_on_one_line(client: Client) ->
     assert "arrangements: near, <i>far</i>" in text
     assert "seeds: 0, 1" in text
     assert "\n" not in text
-    assert repr(client.study_results("std_1")) == "<results of std_1 running than near: <i>far</i> better (loss)>"
+    assert repr(client.study_results("std_1")) == "<results of std_1 running; <i>far</i> against near: better (loss)>"

@@ -236,7 +236,9 @@ def test_the_command_says_what_it_wrote(make_hub_folder: Callable[..., Path], tm
     app = typer.Typer()
     app.command()(command)
     out = tmp_path / "out"
-    ended = CliRunner().invoke(app, [str(make_hub_folder()), str(out), "--layout", "sequence-classification"])
+    options = ["--layout", "sequence-classification", "--json"]
+    ended = CliRunner().invoke(app, [str(make_hub_folder()), str(out), *options])
     assert ended.exit_code == 0, ended.output
     assert json.loads((out / "manifest.json").read_text())["layout"] == "sequence-classification"
-    assert f"in {out}; sha256:" in ended.output.replace("\n", "")
+    assert f"in {out}; sha256:" in ended.stderr.replace("\n", "")
+    assert json.loads(ended.stdout)["folder"] == str(out)

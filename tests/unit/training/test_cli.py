@@ -189,6 +189,13 @@ def test_verify_shows_what_agrees(run, trained):
     assert "".join(result.stdout.split()).count(head[:16]) >= 3
 
 
+def test_verify_as_json_has_the_receipt_and_the_checkpoints(run, trained):
+    result = run("verify", trained, "--json")
+    told = json.loads(result.stdout)
+    assert told["receipt"] == json.loads((trained / "receipt.json").read_text())
+    assert len(told["checkpoints"]) > 0
+
+
 def test_verify_of_an_unfinished_run_says_so(run, tmp_path):
     with pytest.raises(NotReady, match=r"no receipt\.json"):
         run("verify", tmp_path)

@@ -2,7 +2,7 @@
 
 from enum import IntEnum
 
-from nearfirst.client.errors import ApiError, ServerUnreachable, UnexpectedAnswer
+from nearfirst.client.errors import ApiError, NotInstalled, ServerUnreachable, UnexpectedAnswer
 from nearfirst.contracts import problems
 
 
@@ -12,7 +12,7 @@ class ExitCode(IntEnum):
     OK = 0
     """Done, and it came out well."""
     FAILED = 1
-    """It was done or tried, and came out badly: a run failed or was cancelled, a proof doesn't hold."""
+    """It was done or tried, and came out badly: a run failed or was cancelled, a proof doesn't hold, a part broke."""
     REFUSED = 2
     """It can't be done as it was asked for: a wrong option or file, a refusal of the server, a part not installed."""
     UNREACHABLE = 3
@@ -27,14 +27,8 @@ EPILOG = (
 )
 """Under each command's help."""
 
-_FAILED = (
-    problems.CorruptArtifact,
-    problems.OrderMismatch,
-    problems.NonFiniteLoss,
-    problems.OutOfMemory,
-    problems.NotWritten,
-    problems.Crashed,
-)
+_FAILED = (problems.OrderMismatch, problems.NonFiniteLoss, problems.OutOfMemory)
+"""Beside what has the status of a server's error."""
 _UNREACHABLE = (ServerUnreachable, UnexpectedAnswer, problems.Unavailable)
 _SERVER_ERRORS = 500
 
@@ -45,4 +39,7 @@ def exit_code_of(error: problems.NearfirstError) -> ExitCode:
         return ExitCode.UNREACHABLE if error.answer.status >= _SERVER_ERRORS else ExitCode.REFUSED
     if isinstance(error, _UNREACHABLE):
         return ExitCode.UNREACHABLE
-    return ExitCode.FAILED if isinstance(error, _FAILED) else ExitCode.REFUSED
+    if isinstance(error, NotInstalled):
+        return ExitCode.REFUSED
+    has_failed = isinstance(error, _FAILED) or error.status >= _SERVER_ERRORS
+    return ExitCode.FAILED if has_failed else ExitCode.REFUSED

@@ -69,9 +69,12 @@ class StudyResults:
         return Rows(self.report.runs, RunSummary)
 
     def __repr__(self) -> str:
-        found = [f"{row.arrangement} {row.verdict} ({row.metric})" for row in self.effects if row.of == "area"]
-        against = f" than {self.report.design.reference}: {'; '.join(found)}" if found else ": nothing to compare yet"
-        return f"<results of {self.study.id} {self.study.state}{against}>"
+        found = [
+            f"{row.arrangement} against {row.reference}: {row.verdict} ({row.metric})"
+            for row in self.effects
+            if row.of == "area"
+        ]
+        return f"<results of {self.study.id} {self.study.state}; {'; '.join(found) or 'nothing to compare yet'}>"
 
     def _repr_html_(self) -> str:
         columns = ["metric", "arrangement", "minus", "of", "mean", "95 % interval", "verdict"]
