@@ -128,6 +128,7 @@ def _seed(url: str, settings: Settings) -> dict[str, str]:
     return {
         "dataset_id": dataset,
         "arrangement_id": ids["arrangements"],
+        "other_id": ids["arrangements"],
         "job_id": ids["train-jobs"],
         "index_id": index.id,
         "study_id": ids["studies"],

@@ -1,5 +1,6 @@
 """What to arrange, how, and what an arranged row looks like."""
 
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -289,3 +290,7 @@ class Arrangement(Contract):
     attempt: int = 0
     waits_for: list[str] = Field(default_factory=list)
     """Runs that must succeed first: the embeddings of its datasets, the comparisons of a large pool, shards of both."""
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    """When its first attempt began."""
+    finished_at: datetime | None = None

@@ -51,6 +51,14 @@ class Dataset(Contract):
     created_at: datetime
 
 
+class TaskSize(Contract):
+    """How many rows of a dataset a task has."""
+
+    task: str
+    """Empty: of the rows that name no task."""
+    num_rows: int
+
+
 class Turn(Contract):
     """One message of a conversation."""
 

@@ -148,8 +148,21 @@ class PageQuery:
         self.after: int = key or 0
         self.limit = limit
 
+    def first_row(self, start: int | None) -> int:
+        """Where a page of numbered rows starts: where its cursor says, or at `start`, or at the first row.
+
+        Raises:
+            InvalidInput: both are given.
+        """
+        if start is not None and self.after:
+            raise InvalidInput(f"start: got {start} beside a cursor, which says by itself where the page starts")
+        return self.after or start or 0
+
 
 PageDep = Annotated[PageQuery, Depends()]
+
+Start = Annotated[int | None, Query(ge=0, lt=MAX_ROW_NUMBER, description="The first row that is wanted, from 0.")]
+"""Of a list of numbered rows; goes without a cursor."""
 
 ListOrder = Annotated[Literal["oldest", "newest"], Query(description="Which of the list comes first.")]
 Contained = Annotated[

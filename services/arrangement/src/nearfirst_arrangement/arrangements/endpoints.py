@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from nearfirst.contracts.arrangements import Arrangement, ArrangementSpec
 from nearfirst.contracts.exports import ExportFileType, ExportFormat, ExportManifest
+from nearfirst.contracts.orders import ArrangedExample, OrderOverlap
 from nearfirst.contracts.reports import ReportedArrangement, SimilarityCurve
 from nearfirst.contracts.runs import RunAccepted, RunKind
 from nearfirst.registry import cancellation, runs
@@ -15,15 +16,17 @@ from nearfirst.registry.models import RunRow
 from nearfirst.registry.results import artifact_of
 from nearfirst.web.dependencies import (
     Page,
+    PageDep,
     ReadSession,
     RunsPageDep,
     SettingsDep,
+    Start,
     StoreDep,
     WriteSession,
     encode_cursor,
 )
 from nearfirst.web.runs import AcceptingDep, IdempotencyKey, runs_page
-from nearfirst_arrangement.arrangements import service
+from nearfirst_arrangement.arrangements import orders, service
 from nearfirst_arrangement.measures.curve_figure import draw_curve
 from nearfirst_arrangement.measures.report_figure import draw_report
 
@@ -69,6 +72,26 @@ def get_order(
     artifact = artifact_of(_row(session, arrangement_id))
     path = store.artifact_file(artifact, f"order.{format}")
     return FileResponse(path, media_type=_ORDER_MEDIA_TYPES[format], filename=f"{arrangement_id}.{format}")
+
+
+@router.get("/{arrangement_id}/examples")
+def list_arranged_examples(
+    arrangement_id: str,
+    session: ReadSession,
+    store: StoreDep,
+    page: PageDep,
+    start: Start = None,
+) -> Page[ArrangedExample]:
+    """The order's rows with their texts, each beside its nearest test row; from any position on."""
+    row = _row(session, arrangement_id)
+    items, following = orders.examples_page(session, row, store, page.first_row(start), page.limit)
+    return Page[ArrangedExample](items=items, next_cursor=encode_cursor(following))
+
+
+@router.get("/{arrangement_id}/overlap/{other_id}")
+def get_overlap(arrangement_id: str, other_id: str, session: ReadSession, store: StoreDep) -> OrderOverlap:
+    """How two orders of the same rows differ: what their first rows share, and their rank correlation."""
+    return orders.overlap(session, _row(session, arrangement_id), _row(session, other_id), store)
 
 
 @router.get("/{arrangement_id}/similarity-curve")

@@ -92,6 +92,9 @@ def show(session: Session, row: RunRow) -> Arrangement:
         error=row.error,
         attempt=row.attempt,
         waits_for=all_unfinished_dependencies(session, row.id) if row.state == RunState.QUEUED else [],
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
     )
 
 

@@ -1,13 +1,13 @@
 """POST /datasets, GET /datasets and below."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
-from nearfirst.contracts.datasets import Dataset, DatasetFormat, DatasetSource, ExampleRow
+from nearfirst.contracts.datasets import Dataset, DatasetFormat, DatasetSource, ExampleRow, TaskSize
 from nearfirst.contracts.problems import InvalidInput, invalid_input_from_validation
 from nearfirst.registry import records
 from nearfirst.web.dependencies import (
@@ -18,10 +18,11 @@ from nearfirst.web.dependencies import (
     PageDep,
     ReadSession,
     SettingsDep,
+    Start,
     StoreDep,
     encode_cursor,
 )
-from nearfirst_arrangement.datasets import service
+from nearfirst_arrangement.datasets import rows, service
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
 
@@ -118,9 +119,29 @@ def get_dataset(dataset_id: str, session: ReadSession) -> Dataset:
     return records.get_dataset(session, dataset_id)
 
 
+@router.get("/{dataset_id}/tasks")
+def list_tasks(
+    dataset_id: str, session: ReadSession, store: StoreDep, page: PageDep, text: Contained = None
+) -> Page[TaskSize]:
+    """The tasks of a dataset with their rows, the largest first; `?text=` keeps those whose name has it."""
+    sizes = rows.task_sizes(session, records.get_dataset(session, dataset_id), store)
+    found = sizes if text is None else [each for each in sizes if text.casefold() in each.task.casefold()]
+    stop = page.after + page.limit
+    return Page[TaskSize](
+        items=found[page.after : stop], next_cursor=encode_cursor(stop if stop < len(found) else None)
+    )
+
+
 @router.get("/{dataset_id}/examples")
-def list_examples(dataset_id: str, session: ReadSession, store: StoreDep, page: PageDep) -> Page[ExampleRow]:
-    """The rows of a dataset, in dataset order."""
+def list_examples(
+    dataset_id: str,
+    session: ReadSession,
+    store: StoreDep,
+    page: PageDep,
+    task: Annotated[str | None, Query(max_length=1000, description="Only rows of this task.")] = None,
+    start: Start = None,
+) -> Page[ExampleRow]:
+    """The rows of a dataset, in dataset order, from any row on."""
     dataset = records.get_dataset(session, dataset_id)
-    items, following = service.examples_page(dataset, store, page.after, page.limit)
+    items, following = rows.examples_page(dataset, store, page.first_row(start), page.limit, task)
     return Page[ExampleRow](items=items, next_cursor=encode_cursor(following))

@@ -1,7 +1,5 @@
 """Rules of datasets: read a file whole or refuse it whole, keep its canonical rows in the store."""
 
-import itertools
-import json
 import re
 import shutil
 import tempfile
@@ -12,7 +10,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlparse
 
-from nearfirst.contracts.datasets import Dataset, DatasetFormat, DatasetSource, ExampleRow
+from nearfirst.contracts.datasets import Dataset, DatasetFormat, DatasetSource
 from nearfirst.contracts.problems import InvalidDataset, InvalidInput
 from nearfirst.data.dataset import LoadedDataset, load_dataset, write_canonical
 from nearfirst.data.paths import resolve_under_root
@@ -110,14 +108,3 @@ def _local_copy(source: str, settings: Settings) -> Iterator[Path]:
     if not path.exists():
         raise InvalidDataset(f"source: no file {source!r} under the allowed root")
     yield path
-
-
-def examples_page(dataset: Dataset, store: Store, after: int, limit: int) -> tuple[list[ExampleRow], int | None]:
-    """Rows [after, after + limit) of a dataset, and where the next page starts."""
-    stop = after + limit
-    with store.local_path(dataset.digest, verify=False).open("rb") as lines:
-        page = [
-            ExampleRow(index=index, **json.loads(line))
-            for index, line in enumerate(itertools.islice(lines, after, stop), start=after)
-        ]
-    return page, stop if stop < dataset.num_examples else None
