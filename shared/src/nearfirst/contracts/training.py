@@ -280,7 +280,7 @@ class MetricRow(Contract):
     value: float
 
 
-class ModelFolder(Contract):
+class KnownModel(Contract):
     """A model on the server, that a job may name."""
 
     name_or_path: str

@@ -10,7 +10,7 @@ from nearfirst.contracts.estimates import TrainEstimate
 from nearfirst.contracts.problems import InvalidInput
 from nearfirst.contracts.receipts import Receipt
 from nearfirst.contracts.runs import RunAccepted, RunKind
-from nearfirst.contracts.training import Checkpoint, LogLine, MetricRow, ModelFolder, TrainJob, TrainSpec
+from nearfirst.contracts.training import Checkpoint, LogLine, MetricRow, KnownModel, TrainJob, TrainSpec
 from nearfirst.registry import cancellation, records, runs
 from nearfirst.web.dependencies import (
     Page,
@@ -68,9 +68,9 @@ def list_train_jobs(session: ReadSession, settings: SettingsDep, page: RunsPageD
 
 
 @models_router.get("")
-def list_models(settings: SettingsDep) -> Page[ModelFolder]:
+def list_models(settings: SettingsDep) -> Page[KnownModel]:
     """Models in the server's own folders that a job may name; hub ids may be named beside them."""
-    return Page[ModelFolder](items=models.list_models(settings))
+    return Page[KnownModel](items=models.list_models(settings))
 
 
 @router.get("/{job_id}")

@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from nearfirst.contracts.problems import NearfirstError
-from nearfirst.contracts.training import ModelFolder, ModelSpec
+from nearfirst.contracts.training import KnownModel, ModelSpec
 from nearfirst.estimates.model_files import read_model_folder
 from nearfirst.estimates.sizes import num_elements
 from nearfirst.settings import Settings
@@ -14,7 +13,7 @@ _DEPTH = 2  # a folder, or OWNER/NAME
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
-def list_models(settings: Settings) -> list[ModelFolder]:
+def list_models(settings: Settings) -> list[KnownModel]:
     """Model folders below the allowed roots, by path: the first `MOST_MODELS`."""
     found = (folder for root in settings.allowed_roots for folder in _model_folders(root, _DEPTH))
     return [_described(folder) for folder, _ in zip(found, range(MOST_MODELS), strict=False)]
@@ -32,15 +31,12 @@ def _model_folders(folder: Path, depth: int) -> Iterator[Path]:
             yield from _model_folders(each, depth - 1)
 
 
-def _described(folder: Path) -> ModelFolder:
+def _described(folder: Path) -> KnownModel:
     has_weights = any((folder / name).is_file() for name in _WEIGHTS)
     spec = ModelSpec(name_or_path=str(folder), init="pretrained" if has_weights else "random")
-    return ModelFolder(name_or_path=str(folder), has_weights=has_weights, num_parameters=_num_parameters(spec))
-
-
-def _num_parameters(spec: ModelSpec) -> int | None:
-    try:
-        tensors = read_model_folder(spec).tensors
-    except NearfirstError:
-        return None
-    return None if tensors is None else num_elements(tensors)
+    tensors = read_model_folder(spec).tensors
+    return KnownModel(
+        name_or_path=str(folder),
+        has_weights=has_weights,
+        num_parameters=None if tensors is None else num_elements(tensors),
+    )
