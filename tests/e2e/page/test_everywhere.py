@@ -3,12 +3,20 @@
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
+from tests.support.page_orders import PageOrders
 from tests.support.page_registry import PageRegistry
 
 VIEWS = {
     "overview": "#/",
     "datasets": "#/datasets",
     "arrangements": "#/arrangements",
+    "dataset": "#/datasets/{train}",
+    "new dataset": "#/datasets/new",
+    "arrangement": "#/arrangements/{nearest}",
+    "failed arrangement": "#/arrangements/{failed_arrangement}",
+    "arrangements compared": "#/arrangements?compare={nearest},{farthest}",
+    "new arrangement": "#/arrangements/new?like={nearest}",
+    "new training": "#/runs/new?arrangement={nearest}",
     "runs": "#/runs",
     "comparison": "#/runs?compare={succeeded},{other},{running},{empty}",
     "running": "#/runs/{running}",
@@ -24,10 +32,11 @@ SERIOUS = {"serious", "critical"}
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("view", VIEWS)
 def test_axe_finds_nothing_serious_and_nothing_is_wider_than_a_phone(
-    page: Page, url: str, registry: PageRegistry, view: str, theme: str
+    page: Page, url: str, registry: PageRegistry, orders: PageOrders, view: str, theme: str
 ) -> None:
     page.emulate_media(color_scheme="light" if theme == "light" else "dark")
-    page.goto(f"{url}/{VIEWS[view].format(**registry.jobs)}")
+    ids = {**vars(orders), "failed_arrangement": orders.failed, **registry.jobs}
+    page.goto(f"{url}/{VIEWS[view].format(**ids)}")
     expect(page.get_by_role("heading", level=1)).to_be_visible()
     expect(page.locator(".skeleton")).to_have_count(0)
     for width in (1280, 360):

@@ -10,7 +10,7 @@ from nearfirst.contracts.estimates import TrainEstimate
 from nearfirst.contracts.problems import InvalidInput
 from nearfirst.contracts.receipts import Receipt
 from nearfirst.contracts.runs import RunAccepted, RunKind
-from nearfirst.contracts.training import Checkpoint, LogLine, MetricRow, KnownModel, TrainJob, TrainSpec
+from nearfirst.contracts.training import Checkpoint, KnownModel, LogLine, MetricRow, TrainJob, TrainSpec
 from nearfirst.registry import cancellation, records, runs
 from nearfirst.web.dependencies import (
     Page,
