@@ -3,10 +3,12 @@
 import logging
 from collections.abc import Iterator
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from tests.support import browser as chromium
 from tests.support import page_registry
+from tests.support.page_orders import PageOrders, make_orders
 from tests.support.page_registry import PageRegistry
 from tests.support.served import served
 
@@ -58,6 +60,13 @@ def url(settings: Settings, registry: PageRegistry) -> Iterator[str]:
     """Of the API, which asks for no key."""
     with served(make_app(settings)) as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def orders(settings: Settings, url: str) -> PageOrders:
+    """Datasets and arrangements that are in the registry beside the train jobs."""
+    with httpx.Client(base_url=url) as client:
+        return make_orders(client, settings)
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from nearfirst_arrangement.page.endpoints import open_paths
 from nearfirst_arrangement.page.files import read_page_files
 from nearfirst_arrangement.queue.endpoints import router as queue
 from nearfirst_arrangement.studies.endpoints import router as studies
+from nearfirst_arrangement.train_jobs.endpoints import models_router as models
 from nearfirst_arrangement.train_jobs.endpoints import router as train_jobs
 
 
@@ -63,7 +64,7 @@ def make_app(settings: Settings | None = None) -> FastAPI:
     app.state.database = database
     app.state.store = store
     app.state.celery = celery
-    for router in (datasets, arrangements, train_jobs, evaluations, studies, queue, events, keys):
+    for router in (datasets, arrangements, train_jobs, models, evaluations, studies, queue, events, keys):
         app.include_router(router)
     app.include_router(make_page_router(page))
     return app

@@ -282,6 +282,17 @@ class MetricRow(Contract):
     value: float
 
 
+class KnownModel(Contract):
+    """A model on the server, that a job may name."""
+
+    name_or_path: str
+    """What `model.name_or_path` takes."""
+    has_weights: bool
+    """False: it is trained with `init: random`."""
+    num_parameters: int | None
+    """None where neither weights nor configuration tell."""
+
+
 class LogLine(Contract):
     """A line that training printed."""
 

@@ -33,7 +33,7 @@ def examples_page(
         NotReady: the arrangement hasn't succeeded.
         NotFound, CorruptArtifact: a file of the store is lost or damaged.
     """
-    num_rows, columns = _read_span(_order_path(row, store), start, limit)
+    num_rows, columns = read_span(_order_path(row, store), start, limit)
     spec = ArrangementSpec.model_validate(row.spec)
     train, test = (
         store.local_path(records.get_dataset(session, side.dataset).digest, verify=False)
@@ -49,7 +49,7 @@ def _arranged(row: OrderRow, train: Path, test: Path) -> ArrangedExample:
     return ArrangedExample(row=row, example=example_at(train, row.index), nearest_test=nearest)
 
 
-def _read_span(path: Path, start: int, limit: int) -> tuple[int, list[dict[str, Any]]]:
+def read_span(path: Path, start: int, limit: int) -> tuple[int, list[dict[str, Any]]]:
     """Rows of the whole order, and those that are asked for; row groups without any of them aren't read."""
     with pq.ParquetFile(path) as file:
         groups, first = _groups_with(file, start, start + limit)

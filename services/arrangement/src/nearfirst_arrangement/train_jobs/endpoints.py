@@ -10,7 +10,7 @@ from nearfirst.contracts.estimates import TrainEstimate
 from nearfirst.contracts.problems import InvalidInput
 from nearfirst.contracts.receipts import Receipt
 from nearfirst.contracts.runs import RunAccepted, RunKind
-from nearfirst.contracts.training import Checkpoint, LogLine, MetricRow, TrainJob, TrainSpec
+from nearfirst.contracts.training import Checkpoint, KnownModel, LogLine, MetricRow, TrainJob, TrainSpec
 from nearfirst.registry import cancellation, records, runs
 from nearfirst.web.dependencies import (
     Page,
@@ -25,9 +25,10 @@ from nearfirst.web.dependencies import (
     is_row_number,
 )
 from nearfirst.web.runs import AcceptingDep, IdempotencyKey, runs_page
-from nearfirst_arrangement.train_jobs import repository, service
+from nearfirst_arrangement.train_jobs import models, repository, service
 
 router = APIRouter(prefix="/train-jobs", tags=["train-jobs"])
+models_router = APIRouter(prefix="/models", tags=["train-jobs"])
 
 MetricName = Annotated[str, Field(max_length=300)]
 
@@ -64,6 +65,12 @@ def list_train_jobs(session: ReadSession, settings: SettingsDep, page: RunsPageD
     rows, following = runs_page(session, RunKind.TRAIN_JOB, page)
     shower = service.Shower(session, settings)
     return Page[TrainJob](items=[shower.show(row) for row in rows], next_cursor=encode_cursor(following))
+
+
+@models_router.get("")
+def list_models(settings: SettingsDep) -> Page[KnownModel]:
+    """Models in the server's own folders that a job may name; hub ids may be named beside them."""
+    return Page[KnownModel](items=models.list_models(settings))
 
 
 @router.get("/{job_id}")

@@ -20,7 +20,7 @@ export function drawnOptions({ series, xLabel, yLabel, height, isLog, formatX, f
     height,
     padding: [8, 12, 0, 0],
     legend: { show: false },
-    scales: { x: { time: false }, y: { distr: isLog ? 3 : 1 } },
+    scales: { x: { time: false }, y: isLog ? { distr: 3 } : { range: linearRange } },
     cursor: { drag: { x: true, y: false }, points: { size: 7 }, y: false },
     axes: [
       { stroke: quiet, font: FONT, labelFont: LABEL_FONT, label: xLabel, labelSize: 20, size: 30, grid: { show: false }, ticks, values: (_, splits) => splits.map((x) => (x === null ? "" : formatX(x))) },
@@ -32,6 +32,12 @@ export function drawnOptions({ series, xLabel, yLabel, height, isLog, formatX, f
       setScale: [(plot, name) => name === "x" && onZoom(isZoomed(plot))],
     },
   };
+}
+
+/** uPlot's own range, but for values that differ by rounding alone: between those it finds no ticks. */
+function linearRange(_, low, high) {
+  const isFlat = low !== null && high - low < 1e-9 * Math.max(Math.abs(low), Math.abs(high));
+  return isFlat ? uPlot.rangeNum(low, low, 0.1, true) : uPlot.rangeNum(low, high, 0.1, true);
 }
 
 function line({ label, slot, isDashed, isThin, x }) {

@@ -16,7 +16,7 @@ import { CurvePanel } from "./curve.js";
 import { DistancePanel } from "./distance.js";
 import { ExportPanel } from "./export.js";
 import { LikenessPanel } from "./likeness.js";
-import { isSeeded, methodOf, orderMeans, title } from "./methods.js";
+import { isSeeded, methodOf, ordersOf, title } from "./methods.js";
 import { RowsPanel } from "./rows.js";
 import { TaskMixPanel } from "./task_mix.js";
 
@@ -123,8 +123,8 @@ function Settings({ arrangement }) {
         <${DownloadButton} path=${`/arrangements/${id}/figure.png`} filename=${`${id}.png`} label="as PNG" />`
     : null}>
     <${Facts} items=${[
-      ["Method", `${methodOf(spec.method).name}: ${methodOf(spec.method).means}`],
-      spec.order && ["Order", orderMeans(spec.order)],
+      ["Method", methodOf(spec.method).name],
+      spec.order && ["Order", ordersOf(spec.method).find(([order]) => order === spec.order)?.[1]],
       ["Similarity", spec.similarity],
       ["Ordered are", spec.granularity === "coarse" ? "tasks" : "rows"],
       spec.select && ["Of each train task", `${count(spec.select.per_task)} rows, ${spec.select.how}`],

@@ -38,7 +38,7 @@ export function CurvePanel({ arrangement }) {
 }
 
 function CurveChart({ curve, measure, id }) {
-  const series = useMemo(() => linesOf(curve, measure, slotsOf([id]).get(id)), [curve, measure.id, id]);
+  const series = useMemo(() => linesOf(curve, measure, id), [curve, measure.id, id]);
   return html`<${Chart} label=${`Similarity curve, ${measure.words}`} series=${series} xLabel="rows trained on" yLabel=${measure.yLabel} canLog=${measure.id === "kl"} formatY=${(y) => number(y, 4)} />
     <p class="chart-note">A point every ${count(curve.every_steps)} steps of ${count(curve.rows_per_step)} rows; ${count(curve.num_test)} test rows.</p>`;
 }
@@ -48,10 +48,10 @@ function valuesOf(curve, measure) {
   return curve[measure.space]?.[measure.pair] ?? null;
 }
 
-function linesOf(curve, measure, slot) {
-  const whole = { key: "all", label: "all test rows", x: curve.rows, y: valuesOf(curve, measure), slot };
+function linesOf(curve, measure, id) {
+  const whole = { key: "all", label: "all test rows", x: curve.rows, y: valuesOf(curve, measure), slot: slotsOf([id]).get(id) };
   if (measure.space !== "cosine" || curve.by_task.length < 2) return [whole];
   const tasks = curve.by_task.slice(0, 6);
-  const slots = slotsOf(tasks.map((each) => each.task));
+  const slots = slotsOf([id, ...tasks.map((each) => each.task)]);
   return [whole, ...tasks.map((each) => ({ key: `task ${each.task}`, label: each.task || "no task named", x: curve.rows, y: each.cosine[measure.pair], slot: slots.get(each.task), isThin: true }))];
 }

@@ -25,9 +25,9 @@ function linesOf(distance, slot) {
   const line = (key, label, more) => ({ key, label, x, y: distance[key], slot, ...more });
   return [
     line("mean", "mean"),
-    line("lower_quartile", "lower quartile", { isThin: true }),
-    line("upper_quartile", "upper quartile", { isThin: true }),
-    line("min", "nearest", { isThin: true, isDashed: true, slot: 3 }),
-    line("max", "farthest", { isThin: true, isDashed: true, slot: 3 }),
+    line("lower_quartile", "lower quartile", { isThin: true, isDashed: true }),
+    line("upper_quartile", "upper quartile", { isThin: true, isDashed: true }),
+    line("min", "nearest", { isThin: true, slot: 3 }),
+    line("max", "farthest", { isThin: true, slot: 3 }),
   ];
 }

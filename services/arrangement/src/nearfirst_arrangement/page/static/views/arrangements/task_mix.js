@@ -3,23 +3,22 @@ import { Panel } from "../../components/layout.js";
 import { count, percent } from "../../core/format.js";
 import { html, useMemo } from "../../core/ui.js";
 
-const OTHERS = 3; // the palette's grey
-const SLOTS = [0, 1, 2, 4, 5, 6, 7];
+const OTHERS = "rest";
+const SLOTS = [0, 1, 2, 4, 5, 6, 7]; // of the palette, without its grey
+const COLOURS = [...SLOTS.map((slot) => `f${slot}`), ...SLOTS.map((slot) => `p${slot}`)]; // full, then pale
 
 /**
- * The tasks that are most of several orders, with a colour each.
+ * The tasks that say most of several orders, with a colour each: the largest of each tenth, then the second of each, …
  * @param {any[]} mixes
- * @returns {Map<string, number>} task -> slot of the palette
+ * @returns {Map<string, string>} task -> class of its colour
  */
 export function taskColours(mixes) {
-  const rows = new Map();
-  for (const mix of mixes) {
-    for (const [at, task] of mix.tasks.entries()) {
-      rows.set(task, (rows.get(task) ?? 0) + mix.counts.reduce((sum, tenth) => sum + tenth[at], 0));
-    }
+  const ranked = mixes.flatMap((mix) => mix.counts.map((tenth) => mix.tasks.map((task, at) => [task, tenth[at]]).filter(([, rows]) => rows > 0).sort((a, b) => b[1] - a[1])));
+  const found = new Set();
+  for (let rank = 0; ranked.some((tasks) => rank < tasks.length); rank += 1) {
+    for (const tasks of ranked) if (rank < tasks.length) found.add(tasks[rank][0]);
   }
-  const largest = [...rows].sort((a, b) => b[1] - a[1]).slice(0, SLOTS.length);
-  return new Map(largest.map(([task], at) => [task, SLOTS[at]]));
+  return new Map([...found].slice(0, COLOURS.length).map((task, at) => [task, COLOURS[at]]));
 }
 
 /** @param {{mix: any}} props */
@@ -31,22 +30,22 @@ export function TaskMixPanel({ mix }) {
   <//>`;
 }
 
-/** What the colours mean. @param {{colours: Map<string, number>}} props */
+/** What the colours mean. @param {{colours: Map<string, string>}} props */
 export function MixLegend({ colours }) {
   return html`<ul class="mix-legend">
-    ${[...colours].map(([task, slot]) => html`<li key=${task}><span class=${`mix-key f${slot}`}></span>${task || "no task named"}</li>`)}
-    <li><span class=${`mix-key f${OTHERS}`}></span>all others</li>
+    ${[...colours].map(([task, colour]) => html`<li key=${task}><span class=${`mix-key ${colour}`}></span>${task || "no task named"}</li>`)}
+    <li><span class=${`mix-key ${OTHERS}`}></span>all others</li>
   </ul>`;
 }
 
-/** The bars, and their numbers as a table. @param {{mix: any, colours: Map<string, number>, label: string}} props */
+/** The bars, and their numbers as a table. @param {{mix: any, colours: Map<string, string>, label: string}} props */
 export function MixBars({ mix, colours, label }) {
   const tenths = useMemo(() => mix.counts.map((_, at) => sharesOf(mix, colours, at)), [mix, colours]);
   return html`<figure class="mix">
     <div class="mix-bars" role="img" aria-label=${`${label}. ${spoken(mix)}`}>
       ${tenths.map((parts, at) => html`<div class="mix-bar" key=${at}>
         <div class="mix-stack">
-          ${parts.map((part) => html`<span key=${part.name} class=${`f${part.slot}`} style=${{ flexGrow: part.rows }} title=${`${part.name}: ${count(part.rows)} rows, ${percent(part.share)}`}></span>`)}
+          ${parts.map((part) => html`<span key=${part.name} class=${part.colour} style=${{ flexGrow: part.rows }} title=${`${part.name}: ${count(part.rows)} rows, ${percent(part.share)}`}></span>`)}
         </div>
         <span class="mix-label">${at + 1}</span>
       </div>`)}
@@ -67,9 +66,9 @@ export function MixBars({ mix, colours, label }) {
 function sharesOf(mix, colours, tenth) {
   const counts = mix.counts[tenth];
   const total = counts.reduce((sum, rows) => sum + rows, 0);
-  const known = [...colours].map(([task, slot]) => ({ name: task || "no task named", slot, rows: counts[mix.tasks.indexOf(task)] ?? 0 }));
+  const known = [...colours].map(([task, colour]) => ({ name: task || "no task named", colour, rows: counts[mix.tasks.indexOf(task)] ?? 0 }));
   const rest = total - known.reduce((sum, part) => sum + part.rows, 0);
-  return [...known, { name: "all others", slot: OTHERS, rows: rest }]
+  return [...known, { name: "all others", colour: OTHERS, rows: rest }]
     .filter((part) => part.rows > 0)
     .map((part) => ({ ...part, share: part.rows / total }));
 }
