@@ -5,6 +5,7 @@ Every API and worker process has one. Its decisions are compare-and-sets, so any
 
 import logging
 import threading
+import time
 
 from celery import Celery
 from sqlalchemy.exc import OperationalError
@@ -14,13 +15,16 @@ from nearfirst.registry import evaluations, study_states
 from nearfirst.registry.cancellation import revive_needed
 from nearfirst.registry.database import Database
 from nearfirst.registry.holding import release_needed
-from nearfirst.registry.sweep import fail_orphans, recover_lost_leases, take_deliveries
+from nearfirst.registry.sweep import Delivery, fail_orphans, recover_lost_leases, take_deliveries
 from nearfirst.registry.unservable import fail_unservable
 from nearfirst.registry.workers import forget_unseen
 from nearfirst.settings import Settings
 from nearfirst.store.artifacts import Store
 
 log = logging.getLogger(__name__)
+
+_PAUSE_S = 0.002
+"""Between messages that are sent again: 500 a second at most."""
 
 
 class Sweeper(threading.Thread):
@@ -61,13 +65,19 @@ class Sweeper(threading.Thread):
             fail_unservable(session, settings.lease_s, settings.unservable_s)
             forget_unseen(session, settings.forget_workers_s)
             deliveries = take_deliveries(session, settings.redeliver_s, alive_s=settings.lease_s)
-        send(self._app, deliveries)
+        self._send_slowly(deliveries)
         with self._database.write() as session:  # of its own: it begins without a lock
             for run_id in evaluations.settle(session, self._store):
                 log.info("%s ended", run_id)
         with self._database.write() as session:
             for run_id in study_states.settle(session):
                 log.info("%s ended", run_id)
+
+    def _send_slowly(self, deliveries: list[Delivery]) -> None:
+        """Send with a pause after each message: hundreds at once would hold up the requests of an API process."""
+        for delivery in deliveries:
+            send(self._app, [delivery])
+            time.sleep(_PAUSE_S)
 
     def stop(self) -> None:
         """End the thread; returns when it has ended."""

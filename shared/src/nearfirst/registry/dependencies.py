@@ -1,8 +1,9 @@
 """Which runs wait for which: a run can't start before everything that it depends on has succeeded."""
 
 from collections.abc import Iterable
+from functools import cache
 
-from sqlalchemy import ColumnElement, FromClause, Select, and_, exists, select
+from sqlalchemy import ColumnElement, FromClause, Select, and_, bindparam, exists, select
 from sqlalchemy.orm import Session
 
 from nearfirst.contracts.runs import RunKind, RunState
@@ -33,13 +34,19 @@ def dependency_ids(session: Session, run_ids: Iterable[str]) -> list[str]:
 
 def unfinished_dependencies(session: Session, run_id: str) -> list[str]:
     """Ids of the runs that `run_id` itself still waits for, in the order of their creation."""
-    return _ids(session, _unfinished().where(DependencyRow.run_id == run_id).subquery())
+    found = _unfinished().where(DependencyRow.run_id == run_id).subquery()
+    return list(session.execute(_in_order(found)).scalars())
 
 
 def all_unfinished_dependencies(session: Session, run_id: str) -> list[str]:
     """Ids of the runs that `run_id` still waits for and of all that those wait for, in the order of their creation."""
-    first = _unfinished().where(DependencyRow.run_id == run_id).cte(recursive=True)
-    return _ids(session, first.union(_unfinished().join(first, first.c.id == DependencyRow.run_id)))
+    return list(session.execute(_all_unfinished(), {"run_id": run_id}).scalars())
+
+
+@cache  # to build it takes as long as PostgreSQL takes to answer it
+def _all_unfinished() -> Select[str]:
+    first = _unfinished().where(DependencyRow.run_id == bindparam("run_id")).cte(recursive=True)
+    return _in_order(first.union(_unfinished().join(first, first.c.id == DependencyRow.run_id)))
 
 
 def _unfinished() -> Select[str]:
@@ -50,8 +57,8 @@ def _unfinished() -> Select[str]:
     )
 
 
-def _ids(session: Session, found: FromClause) -> list[str]:
-    return list(session.execute(select(RunRow.id).join(found, found.c.id == RunRow.id).order_by(RunRow.seq)).scalars())
+def _in_order(found: FromClause) -> Select[str]:
+    return select(RunRow.id).join(found, found.c.id == RunRow.id).order_by(RunRow.seq)
 
 
 def is_needed(*, now: bool = False) -> ColumnElement[bool]:
@@ -67,6 +74,7 @@ def is_needed(*, now: bool = False) -> ColumnElement[bool]:
     return exists(needing.correlate(RunRow))
 
 
+@cache
 def is_ready() -> ColumnElement[bool]:
     """SQL: everything that the run depends on has succeeded, and no paused study holds it."""
     other = RunRow.__table__.alias("other")
