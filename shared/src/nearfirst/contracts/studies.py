@@ -188,3 +188,5 @@ class StudyEstimate(Contract):
     """One train job, on all rows of the study's training set."""
     train_seconds: float | None
     """All train jobs, one after the other; None: nothing like it has run yet."""
+    warnings: list[str] = Field(default_factory=list)
+    """What to mend before trusting its answer."""

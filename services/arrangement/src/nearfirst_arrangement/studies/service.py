@@ -74,6 +74,7 @@ def estimate(session: Session, spec: StudySpec, settings: Settings, store: Store
         num_checkpoints=spec.num_runs * (checkpoints.num_weights if checkpoints else 0),
         train_job=job,
         train_seconds=None if time is None else spec.num_runs * time.seconds,
+        warnings=warnings_of(spec),
     )
 
 

@@ -26,12 +26,27 @@ export function drawnOptions({ series, xLabel, yLabel, height, isLog, formatX, f
       { stroke: quiet, font: FONT, labelFont: LABEL_FONT, label: xLabel, labelSize: 20, size: 30, grid: { show: false }, ticks, values: (_, splits) => splits.map((x) => (x === null ? "" : formatX(x))) },
       { stroke: quiet, font: FONT, labelFont: LABEL_FONT, label: yLabel, labelSize: 20, size: axisWidth, grid, ticks, values: (_, splits) => splits.map((y) => (y === null ? "" : formatY(y))) },
     ],
-    series: [{}, ...series.map(line)],
+    series: [{}, ...series.map(line), ...bandsOf(series).flatMap(({ label }) => [edge(label), edge(label)])],
+    bands: bandsOf(series).map(({ slot }, place) => band(slot, 1 + series.length + 2 * place)),
     hooks: {
       setCursor: [(plot) => onCursor(plot.cursor.idx ?? null)],
       setScale: [(plot, name) => name === "x" && onZoom(isZoomed(plot))],
     },
   };
+}
+
+/**
+ * The series that have a band. Their edges, high and low, follow the lines in uPlot's data, in this order.
+ * @param {import("./chart.js").Series[]} series
+ */
+export const bandsOf = (series) => series.filter((each) => each.low !== undefined);
+
+function band(slot, high) {
+  return { series: [high, high + 1], fill: cssColour(`--series-${slot}`).replace("rgb(", "rgba(").replace(")", ", 0.18)") };
+}
+
+function edge(label) {
+  return { label, width: 0, stroke: "transparent", spanGaps: true, points: { show: false } };
 }
 
 function line({ label, slot, isDashed, isThin, x }) {
