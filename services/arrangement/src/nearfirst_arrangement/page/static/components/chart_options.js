@@ -1,9 +1,11 @@
 /** What uPlot is told: axes, lines and what happens under the cursor. */
 import { cssColour } from "../core/colours.js";
+import { count } from "../core/format.js";
 
 const FONT = "12px system-ui, sans-serif";
 const LABEL_FONT = "12px system-ui, sans-serif";
 const SYNC_GAP = 6;
+const WHOLE_INCREMENTS = Array.from({ length: 10 }, (_, power) => [1, 2, 5].map((digit) => digit * 10 ** power)).flat();
 
 /**
  * uPlot's options but for its width.
@@ -23,7 +25,7 @@ export function drawnOptions({ series, xLabel, yLabel, height, isLog, formatX, f
     scales: { x: { time: false }, y: { distr: isLog ? 3 : 1 } },
     cursor: { drag: { x: true, y: false }, points: { size: 7 }, y: false },
     axes: [
-      { stroke: quiet, font: FONT, labelFont: LABEL_FONT, label: xLabel, labelSize: 20, size: 30, grid: { show: false }, ticks, values: (_, splits) => splits.map((x) => (x === null ? "" : formatX(x))) },
+      { stroke: quiet, font: FONT, labelFont: LABEL_FONT, label: xLabel, labelSize: 20, size: 30, grid: { show: false }, ticks, ...(formatX === count ? { incrs: WHOLE_INCREMENTS } : {}), values: (_, splits) => splits.map((x) => (x === null ? "" : formatX(x))) },
       { stroke: quiet, font: FONT, labelFont: LABEL_FONT, label: yLabel, labelSize: 20, size: axisWidth, grid, ticks, values: (_, splits) => splits.map((y) => (y === null ? "" : formatY(y))) },
     ],
     series: [{}, ...series.map(line), ...bandsOf(series).flatMap(({ label }) => [edge(label), edge(label)])],

@@ -7,10 +7,10 @@ import { Await } from "../../components/states.js";
 import { getJson } from "../../core/api.js";
 import { slotsOf } from "../../core/colours.js";
 import { useLiveReload, useLoaded } from "../../core/data.js";
-import { count } from "../../core/format.js";
+import { count, number } from "../../core/format.js";
 import { link, setQuery, useRoute } from "../../core/router.js";
 import { html, useMemo } from "../../core/ui.js";
-import { metricName, unitOf, valueOf } from "../studies/metrics.js";
+import { metricName, unitOf } from "../studies/metrics.js";
 
 /** Most evaluations in one chart: as many as there are colours. */
 export const MOST_COMPARED = 8;
@@ -77,7 +77,7 @@ function Overlay({ found, metric, task, tasks }) {
   const isMany = task === ALL_TASKS && tasks.length > MOST_TASKS;
   return html`
     <${Chart} label=${`${metricName(metric ?? "")} over checkpoints`} series=${series} xLabel="step" yLabel=${`${metricName(metric ?? "").toLowerCase()}, ${unitOf(metric)}`}
-      canLog=${metric === "loss"} height=${320} formatX=${count} formatY=${(value) => valueOf(value, metric)} empty="Nothing is measured yet: points appear with the first checkpoint." />
+      canLog=${metric === "loss"} height=${320} formatX=${count} formatY=${number} empty="Nothing is measured yet: points appear with the first checkpoint." />
     ${isMany ? html`<p class="chart-note">The first ${MOST_TASKS} of ${tasks.length} tasks; choose one above to see any other.</p>` : null}
   `;
 }

@@ -69,14 +69,13 @@ function Why({ evaluation }) {
 }
 
 function Numbers({ evaluation }) {
-  const { progress, spec } = evaluation;
+  const { progress } = evaluation;
   const isOver = ["succeeded", "failed", "cancelled"].includes(evaluation.state);
   return html`
     <${Stats} items=${[
       ["Checkpoints", count(evaluation.num_checkpoints)],
       ["Measured", progress ? count(progress.done) : "–", progress?.total ? `of ${count(progress.total)} units` : ""],
       ["Failed", count(evaluation.num_failed)],
-      ["Measures", spec.metrics.map(metricName).join(", ")],
     ]} />
     ${isOver ? null : html`<${Progress} progress=${progress} label="Units" />`}
   `;
@@ -90,6 +89,7 @@ function Settings({ evaluation }) {
     <${Facts} items=${[
       ["Checkpoints of", source(evaluation)],
       ["Test set", html`<a href=${link(`/datasets/${spec.test.dataset}`)}><code>${spec.test.dataset}</code></a>`],
+      ["Measures", spec.metrics.map(metricName).join(", ")],
       ["Tasks", spec.test.tasks?.join(", ") ?? "all"],
       ["Examples", spec.num_examples === null ? "all" : `${count(spec.num_examples)}, drawn with seed ${spec.seed}`],
       ["Checkpoints", spec.every === null ? "all" : `each ${count(spec.every)} steps`],

@@ -4,11 +4,11 @@ import { Chart } from "../../components/chart.js";
 import { Figure } from "../../components/figure.js";
 import { Panel } from "../../components/layout.js";
 import { slotsOf } from "../../core/colours.js";
-import { count } from "../../core/format.js";
+import { count, number } from "../../core/format.js";
 import { setQuery, useRoute } from "../../core/router.js";
 import { html, useMemo } from "../../core/ui.js";
 import { chosenMetric } from "./effects.js";
-import { metricName, unitOf, valueOf } from "./metrics.js";
+import { metricName, unitOf } from "./metrics.js";
 
 const KINDS = [["curves", "Curves"], ["effects", "Differences"], ["figure", "Figure"]];
 
@@ -35,7 +35,7 @@ function Lines({ report, metric, kind }) {
   const name = metricName(metric);
   return html`<${Chart} label=${kind === "curves" ? `${name} over steps` : `${name} minus that of ${report.design.reference}`} series=${series}
     xLabel="step" yLabel=${kind === "curves" ? `${name.toLowerCase()}, ${unitOf(metric)}` : "difference"} canLog=${kind === "curves" && metric === "loss"} height=${340}
-    formatX=${count} formatY=${(value) => valueOf(value, metric)} empty=${kind === "curves" ? "Nothing is measured yet." : "There is nothing to compare yet."} />`;
+    formatX=${count} formatY=${number} empty=${kind === "curves" ? "Nothing is measured yet." : "There is nothing to compare yet."} />`;
 }
 
 function linesOf(report, metric, kind) {

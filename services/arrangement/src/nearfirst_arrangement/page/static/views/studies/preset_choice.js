@@ -10,6 +10,7 @@ import { html } from "../../core/ui.js";
 import { metricName } from "./metrics.js";
 
 const MOST_DATASETS = 500;
+const DATA_NAMES = { train: "Training data", test: "Test data" };
 
 /** The scale of a preset that has this name; its first without one. @param {any} preset @param {string | undefined} name */
 export const scaleOf = (preset, name) => preset.scales.find((each) => each.name === name) ?? preset.scales[0];
@@ -70,8 +71,8 @@ function DatasetChoice({ scale, datasets, onDatasets, problem }) {
           <span>The files that it names don't come with Nearfirst. <a href=${link("/datasets")}>Register them as datasets</a>, and choose them here.</span></div>`
       : null}
     <div class="form-grid">
-      ${scale.datasets.map(({ name, source, is_bundled }) => html`<${SelectField} key=${name} label=${`Data: ${name}`} value=${datasets[name] ?? ""} options=${options}
-        none=${is_bundled ? "the bundled data" : "choose a dataset"} hint=${is_bundled ? "" : `In place of ${source}`}
+      ${scale.datasets.map(({ name, source, is_bundled }) => html`<${SelectField} key=${name} label=${DATA_NAMES[name] ?? `Data: ${name}`} value=${datasets[name] ?? ""} options=${options}
+        none=${is_bundled ? "the bundled data" : "choose a dataset"} hint=${is_bundled ? null : `In place of ${source}`}
         error=${errorOf(problem, `datasets.${name}`)} onChoose=${(id) => onDatasets({ ...datasets, [name]: id })} />`)}
     </div>
   `;
