@@ -58,11 +58,13 @@ class StudyMaker:
         settings: of the suite whose registry it is.
         database: the registry.
         store: its artifacts.
+        every: steps between checkpoints; a training has 60.
     """
 
     settings: Settings
     database: Database
     store: Store
+    every: int = 10
     _datasets: dict[str, str] = field(default_factory=dict)
 
     def dataset(self, name: str, num_rows: int) -> str:
@@ -97,7 +99,7 @@ class StudyMaker:
                 "global_batch_size": 4,
                 "max_length": 64,
                 "max_steps": 60,
-                "checkpoint": {"weights_every": 10},
+                "checkpoint": {"weights_every": self.every},
             },
             "evaluation": {"metrics": ["loss", "rouge1", "rougeL", "exact_match"]},
         }
@@ -133,13 +135,13 @@ class StudyMaker:
             runs.finish(session, claimed, result=done.result, artifact=done.artifact)
 
     def train(self, node: StudyNode, last_step: int) -> None:
-        """Record a training up to a step, with a checkpoint at each tenth; the 60th is its end."""
+        """Record a training up to a step, with its checkpoints; the 60th is its end."""
         claimed = self._claim(node.run)
         assert claimed is not None
         curve = [MetricRow(step=n, name="train_loss", value=_level(node, n) - 0.1) for n in range(1, last_step + 1)]
         with self.database.write() as session:
             records.record_metrics(session, claimed, curve)
-            for step in range(10, last_step + 1, 10):
+            for step in range(self.every, last_step + 1, self.every):
                 records.record_checkpoint(session, claimed, self._weights(node, step), is_progress=True)
             eta_s = 3.0 * (60 - last_step)
             runs.record_progress(session, claimed, done=last_step, total=60, unit="steps", eta_s=eta_s)

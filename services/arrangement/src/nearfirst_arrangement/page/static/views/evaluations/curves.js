@@ -10,7 +10,7 @@ import { useLiveReload, useLoaded } from "../../core/data.js";
 import { count, number } from "../../core/format.js";
 import { link, setQuery, useRoute } from "../../core/router.js";
 import { html, useMemo } from "../../core/ui.js";
-import { metricName, unitOf } from "../studies/metrics.js";
+import { metricInSentence, metricName, unitOf } from "../studies/metrics.js";
 
 /** Most evaluations in one chart: as many as there are colours. */
 export const MOST_COMPARED = 8;
@@ -76,7 +76,7 @@ function Overlay({ found, metric, task, tasks }) {
   const series = useMemo(() => (task === ALL_TASKS && found.length === 1 ? taskLines(found[0], metric, tasks) : lines(found, metric, task)), [found, metric, task]);
   const isMany = task === ALL_TASKS && tasks.length > MOST_TASKS;
   return html`
-    <${Chart} label=${`${metricName(metric ?? "")} over checkpoints`} series=${series} xLabel="step" yLabel=${`${metricName(metric ?? "").toLowerCase()}, ${unitOf(metric)}`}
+    <${Chart} label=${`${metricName(metric ?? "")} over checkpoints`} series=${series} xLabel="step" yLabel=${`${metricInSentence(metric ?? "")}, ${unitOf(metric)}`}
       canLog=${metric === "loss"} height=${320} formatX=${count} formatY=${number} empty="Nothing is measured yet: points appear with the first checkpoint." />
     ${isMany ? html`<p class="chart-note">The first ${MOST_TASKS} of ${tasks.length} tasks; choose one above to see any other.</p>` : null}
   `;

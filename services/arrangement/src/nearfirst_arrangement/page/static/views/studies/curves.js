@@ -8,7 +8,7 @@ import { count, number } from "../../core/format.js";
 import { setQuery, useRoute } from "../../core/router.js";
 import { html, useMemo } from "../../core/ui.js";
 import { chosenMetric } from "./effects.js";
-import { metricName, unitOf } from "./metrics.js";
+import { metricInSentence, metricName, unitOf } from "./metrics.js";
 
 const KINDS = [["curves", "Curves"], ["effects", "Differences"], ["figure", "Figure"]];
 
@@ -34,7 +34,7 @@ function Lines({ report, metric, kind }) {
   const series = useMemo(() => linesOf(report, metric, kind), [report, metric, kind]);
   const name = metricName(metric);
   return html`<${Chart} label=${kind === "curves" ? `${name} over steps` : `${name} minus that of ${report.design.reference}`} series=${series}
-    xLabel="step" yLabel=${kind === "curves" ? `${name.toLowerCase()}, ${unitOf(metric)}` : "difference"} canLog=${kind === "curves" && metric === "loss"} height=${340}
+    xLabel="step" yLabel=${kind === "curves" ? `${metricInSentence(metric)}, ${unitOf(metric)}` : "difference"} canLog=${kind === "curves" && metric === "loss"} height=${340}
     formatX=${count} formatY=${number} empty=${kind === "curves" ? "Nothing is measured yet." : "There is nothing to compare yet."} />`;
 }
 

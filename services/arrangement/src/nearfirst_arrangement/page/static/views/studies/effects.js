@@ -6,7 +6,7 @@ import { Table } from "../../components/table.js";
 import { count, percent } from "../../core/format.js";
 import { setQuery, useRoute } from "../../core/router.js";
 import { html } from "../../core/ui.js";
-import { intervalOf, metricName, signedOf, valueOf } from "./metrics.js";
+import { intervalOf, metricInSentence, metricName, signedOf, valueOf } from "./metrics.js";
 
 /** The metric that the address names; the study's first without one. @param {any} report @param {Record<string, string>} query */
 export function chosenMetric(report, query) {
@@ -57,7 +57,7 @@ function Answer({ effect }) {
  */
 export function sentenceOf(effect) {
   const { metric, arrangement, reference, end, area } = effect;
-  const name = metricName(metric);
+  const name = metricInSentence(metric);
   if (end.mean === null) return html`<strong>${arrangement}</strong>: too few test examples to compare its ${name} with that of ${reference}.`;
   const way = end.mean < 0 ? "lower" : "higher";
   const sides = { better: "better", worse: "worse", "not clear": "not clearly different" };

@@ -8,6 +8,9 @@ const DECIMALS = { loss: 3, reward: 3 };
 /** What a metric is called. @param {string} metric */
 export const metricName = (metric) => NAMES[metric] ?? metric;
 
+/** The same within a sentence: ROUGE keeps its letters. @param {string} metric */
+export const metricInSentence = (metric) => (metric.startsWith("rouge") ? metricName(metric) : metricName(metric).toLowerCase());
+
 /** Its unit. @param {string} metric */
 export const unitOf = (metric) => UNITS[metric] ?? "";
 

@@ -37,8 +37,9 @@ export function StudyView({ id }) {
       ${(data) => html`
         <${Notices} study=${data} />
         <${Numbers} study=${data} nodes=${nodes.data ?? []} />
-        <${GraphPanel} study=${data} nodes=${nodes} />
-        <${Results} study=${data} path=${path} />
+        ${data.finished_at ? null : html`<${GraphPanel} study=${data} nodes=${nodes} />`}
+        <${Results} key="results" study=${data} path=${path} />
+        ${data.finished_at ? html`<${GraphPanel} study=${data} nodes=${nodes} />` : null}
         <${SettingsPanel} study=${data} />
       `}
     <//>
