@@ -215,3 +215,5 @@ class StudyEstimate(Contract):
     """All train jobs, one after the other; None: nothing like it has run yet."""
     obstacles: list[str] = Field(default_factory=list)
     """What there isn't room for: POST would refuse it, or its train jobs would fail on the way."""
+    warnings: list[str] = Field(default_factory=list)
+    """What to mend before trusting its answer."""

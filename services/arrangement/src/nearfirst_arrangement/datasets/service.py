@@ -52,6 +52,13 @@ def register_source(
         return _register(path, shown, source.format, source.split, source.name, settings, database, store)
 
 
+def register_file(
+    path: Path, *, split: str | None, name: str, settings: Settings, database: Database, store: Store
+) -> Dataset:
+    """Register a file of the server's own, once."""
+    return _register(path, path.name, None, split, name, settings, database, store)[0]
+
+
 def _register(
     path: Path,
     shown: str,

@@ -6,11 +6,13 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
 from sqlalchemy.orm import Session
 
+from nearfirst.contracts.presets import PresetList, SpecRequest
 from nearfirst.contracts.runs import RunAccepted, RunKind, RunState
 from nearfirst.contracts.studies import AddedSeeds, Study, StudyEstimate, StudyNode, StudySpec
 from nearfirst.registry import runs, studies
 from nearfirst.registry.models import RunRow
 from nearfirst.web.dependencies import (
+    DatabaseDep,
     ListOrder,
     Page,
     PageDep,
@@ -21,7 +23,7 @@ from nearfirst.web.dependencies import (
     encode_cursor,
 )
 from nearfirst.web.runs import AcceptingDep, IdempotencyKey
-from nearfirst_arrangement.studies import drawing, estimates, repository, service
+from nearfirst_arrangement.studies import drawing, estimates, presets, repository, service
 from nearfirst_arrangement.studies.gathering import gather
 
 router = APIRouter(prefix="/studies", tags=["studies"])
@@ -78,6 +80,21 @@ def list_studies(
         session, page.after, page.limit, state=state, name=name, newest_first=order == "newest"
     )
     return Page[Study](items=[service.show(row) for row in rows], next_cursor=encode_cursor(following))
+
+
+@router.get("/presets")
+def list_presets() -> PresetList:
+    """Studies that come with Nearfirst, to begin with one."""
+    return PresetList(items=presets.offered_presets())
+
+
+@router.post("/specs", response_model_exclude_unset=True)
+def make_spec(request: SpecRequest, settings: SettingsDep, database: DatabaseDep, store: StoreDep) -> StudySpec:
+    """Turn a preset, or the text of a study, into the body of POST /studies. Nothing is queued.
+
+    The data that it brings along is registered, and its small model made, so that the body can be sent as it is.
+    """
+    return presets.make_spec(request, settings, database, store)
 
 
 @router.get("/{study_id}")

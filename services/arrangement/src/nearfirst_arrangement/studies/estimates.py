@@ -20,6 +20,7 @@ from nearfirst.settings import Settings
 from nearfirst.store.artifacts import Store
 from nearfirst_arrangement.arrangements.service import check_rules
 from nearfirst_arrangement.feasibility import KnownRows
+from nearfirst_arrangement.studies.service import warnings_of
 from nearfirst_arrangement.studies.submitting import named, order_content
 from nearfirst_arrangement.train_jobs import service as train_jobs
 
@@ -63,6 +64,7 @@ def estimate(session: Session, spec: StudySpec, settings: Settings, store: Store
         train_job=longest,
         train_seconds=_total(_seconds(each) for each in found.values()),
         obstacles=_obstacles(spec, longest, list(found.values())),
+        warnings=warnings_of(spec),
     )
 
 

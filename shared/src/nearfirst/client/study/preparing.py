@@ -55,7 +55,7 @@ class Preparation:
         names = [name for name in dataset_names(self._preset.spec) if name in self._preset.data]
         ids = {name: self._upload(client, name, self._preset.data[name]) for name in names}
         fields = self._preset.spec.model_dump(exclude_unset=True)
-        for selection in _selections(fields):
+        for selection in selections(fields):
             selection["dataset"] = ids.get(selection["dataset"], selection["dataset"])
         if self._preset.tiny_model is not None:
             fields["training"]["model"]["name_or_path"] = self._tiny_model()
@@ -102,7 +102,7 @@ class Preparation:
                 rows: Sequence[Example] = load_dataset(self._path(data), format=data.format, split=data.split).examples
             else:
                 rows = self._sample.test if name == self._preset.spec.test.dataset else self._sample.train
-            self._examples[name] = _part(rows, name, data.part)
+            self._examples[name] = part_of(rows, name, data.part)
         return self._examples[name]
 
     def _tiny_model(self) -> str:
@@ -121,12 +121,18 @@ def study_key(spec: StudySpec) -> str:
     return f"study-{hashlib.sha256(spec.model_dump_json().encode()).hexdigest()}"
 
 
-def _selections(fields: dict[str, Any]) -> list[dict[str, Any]]:
+def selections(fields: dict[str, Any]) -> list[dict[str, Any]]:
+    """Where a spec's fields name datasets."""
     own = [arrangement["train"] for arrangement in fields["arrangements"] if arrangement.get("train") is not None]
     return [fields["train"], fields["test"], *own]
 
 
-def _part(rows: Sequence[Example], name: str, part: tuple[int, int] | None) -> Sequence[Example]:
+def part_of(rows: Sequence[Example], name: str, part: tuple[int, int] | None) -> Sequence[Example]:
+    """The rows of a preset's `part` of tasks.
+
+    Raises:
+        InvalidInput: none is left.
+    """
     if part is None:
         return rows
     first, every = part

@@ -65,7 +65,7 @@ class Preset(Contract):
 
     spec: StudySpec
     """With names of `data` in place of dataset ids."""
-    data: dict[str, PresetData] = Field(min_length=1)
+    data: dict[str, PresetData] = Field(default_factory=dict)
     tiny_model: TinyModel | None = None
     sample: PresetSample = PresetSample()
     folder: Path
@@ -82,39 +82,73 @@ def load_preset(path: Path, scale: str | None = None) -> Preset:
     Raises:
         InvalidInput: no such file or scale, no YAML, or a field that is unknown, missing or wrong; the detail names it.
     """
-    fields = _scaled(_read(path), scale, path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InvalidInput(f"preset {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise InvalidInput(f"preset {path}: not YAML: {error}") from error
+    return parse_preset(text, path.name, path.resolve().parent, scale)
+
+
+def parse_preset(text: str, name: str, folder: Path, scale: str | None = None) -> Preset:
+    """Read a preset's text.
+
+    Args:
+        text: YAML.
+        name: what errors call it.
+        folder: its paths are relative to it.
+        scale: as in `load_preset`.
+
+    Raises:
+        InvalidInput: as `load_preset`.
+    """
+    fields = _scaled(_read(text, name), scale, name)
     own = {name: fields.pop(name) for name in _OWN_FIELDS if fields.get(name) is not None}
     fields = {name: value for name, value in fields.items() if name not in _OWN_FIELDS}
     try:
         spec = StudySpec.model_validate(fields)
-        preset = Preset(spec=spec, folder=path.resolve().parent, **own)
+        preset = Preset(spec=spec, folder=folder, **own)
     except ValidationError as error:
-        raise invalid_input_from_validation(error, f"preset {path.name}") from error
-    _check_names(preset, path)
+        raise invalid_input_from_validation(error, f"preset {name}") from error
+    _check_names(preset, name)
     return preset
 
 
-def _read(path: Path) -> dict[str, Any]:
+def scale_names(text: str, name: str) -> list[str]:
+    """The scales that a preset's text has; none: it has one, without a name.
+
+    Raises:
+        InvalidInput: it isn't YAML, or its scales aren't fields.
+    """
+    return list(_scales(_read(text, name), name))
+
+
+def _read(text: str, name: str) -> dict[str, Any]:
     try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidInput(f"preset {path}: {error.strerror}") from error
+        fields = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:  # its tags raise at will
-        raise InvalidInput(f"preset {path}: not YAML: {error}") from error
+        raise InvalidInput(f"preset {name}: not YAML: {error}") from error
     if not isinstance(fields, dict):
-        raise InvalidInput(f"preset {path}: wanted fields and their values, got {type(fields).__name__}")
+        raise InvalidInput(f"preset {name}: wanted fields and their values, got {type(fields).__name__}")
     return fields
 
 
-def _scaled(fields: dict[str, Any], scale: str | None, path: Path) -> dict[str, Any]:
-    scales = fields.pop("scales", None) or {}
+def _scales(fields: Mapping[str, Any], name: str) -> dict[str, dict[str, Any]]:
+    scales = fields.get("scales") or {}
     if not isinstance(scales, dict) or not all(isinstance(each, dict) for each in scales.values()):
-        raise InvalidInput(f"preset {path.name}: scales: wanted names, each with fields")
+        raise InvalidInput(f"preset {name}: scales: wanted names, each with fields")
+    return scales
+
+
+def _scaled(fields: dict[str, Any], scale: str | None, name: str) -> dict[str, Any]:
+    scales = _scales(fields, name)
+    fields = {field: value for field, value in fields.items() if field != "scales"}
     chosen = next(iter(scales), None) if scale is None else scale
     if chosen is None:
         return fields
     if chosen not in scales:
-        raise InvalidInput(f"scale: got {chosen!r}; preset {path.name} has {', '.join(map(str, scales)) or 'none'}")
+        raise InvalidInput(f"scale: got {chosen!r}; preset {name} has {', '.join(map(str, scales)) or 'none'}")
     return _merged(fields, scales[chosen])
 
 
@@ -133,15 +167,15 @@ def dataset_names(spec: StudySpec) -> list[str]:
     return list(dict.fromkeys(selection.dataset for selection in selections))
 
 
-def _check_names(preset: Preset, path: Path) -> None:
-    unknown = [name for name in dataset_names(preset.spec) if name not in preset.data and not name.startswith("ds_")]
+def _check_names(preset: Preset, name: str) -> None:
+    unknown = [each for each in dataset_names(preset.spec) if each not in preset.data and not each.startswith("ds_")]
     if unknown:
         raise InvalidInput(
-            f"preset {path.name}: got the dataset {unknown[0]!r}, wanted one of data ({', '.join(preset.data)}) or an "
+            f"preset {name}: got the dataset {unknown[0]!r}, wanted one of data ({', '.join(preset.data)}) or an "
             "id (ds_...)"
         )
-    for name, data in preset.data.items():
+    for dataset, data in preset.data.items():
         if data.part is not None and not 0 <= data.part[0] < data.part[1]:
             raise InvalidInput(
-                f"preset {path.name}: data.{name}.part: got {list(data.part)}, wanted [k, n] with 0 <= k < n"
+                f"preset {name}: data.{dataset}.part: got {list(data.part)}, wanted [k, n] with 0 <= k < n"
             )

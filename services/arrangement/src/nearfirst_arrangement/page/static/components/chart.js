@@ -3,11 +3,12 @@ import { count, number } from "../core/format.js";
 import { useStore } from "../core/store.js";
 import { theme } from "../core/theme.js";
 import { html, useEffect, useMemo, useRef, useState } from "../core/ui.js";
-import { drawnOptions } from "./chart_options.js";
+import { bandsOf, drawnOptions } from "./chart_options.js";
 
 /**
- * @typedef {{key: string, label: string, x: number[], y: number[], slot: number, isDashed?: boolean, isThin?: boolean}} Series
- * x ascends; `slot`: its colour, of core/colours.js
+ * @typedef {{key: string, label: string, x: number[], y: number[], slot: number, isDashed?: boolean, isThin?: boolean,
+ *   low?: number[], high?: number[]}} Series
+ * x ascends; `low`, `high`: the edges of a band around the line; `slot`: its colour, of core/colours.js
  */
 
 const TABLE_ROWS = 200;
@@ -30,7 +31,7 @@ export function Chart({ label, series, xLabel, yLabel, height = 300, empty = "No
   const themeNow = useStore(theme);
   const shown = series.filter((each) => each.x.length > 0);
   const data = useMemo(() => joined(shown, isLog), [series, isLog]);
-  const look = JSON.stringify(shown.map(({ key, slot, isDashed, isThin }) => [key, slot, isDashed, isThin]));
+  const look = JSON.stringify(shown.map(({ key, slot, isDashed, isThin, low }) => [key, slot, isDashed, isThin, low !== undefined]));
   const isEmpty = shown.length === 0;
 
   useEffect(() => {
@@ -117,11 +118,14 @@ function Numbers({ label, series, data, xLabel, formatX, formatY }) {
 
 function joined(series, isLog) {
   if (series.length === 0) return [[]];
-  return uPlot.join(series.map(({ x, y }) => [x, isLog ? y.map((value) => (value > 0 ? value : null)) : y]));
+  const drawable = (y) => (isLog ? y.map((value) => (value > 0 ? value : null)) : y);
+  const edges = bandsOf(series).flatMap(({ x, low, high }) => [[x, drawable(high)], [x, drawable(low)]]);
+  return uPlot.join([...series.map(({ x, y }) => [x, drawable(y)]), ...edges]);
 }
 
 function hideSome(plot, series, hidden) {
-  for (const [place, each] of series.entries()) plot.setSeries(place + 1, { show: !hidden.has(each.key) });
+  const lines = [...series, ...bandsOf(series).flatMap((each) => [each, each])];
+  for (const [place, each] of lines.entries()) plot.setSeries(place + 1, { show: !hidden.has(each.key) });
 }
 
 /** A series' value at a place of the joined x, or its last before it. */

@@ -1,9 +1,11 @@
 /** What uPlot is told: axes, lines and what happens under the cursor. */
 import { cssColour } from "../core/colours.js";
+import { count } from "../core/format.js";
 
 const FONT = "12px system-ui, sans-serif";
 const LABEL_FONT = "12px system-ui, sans-serif";
 const SYNC_GAP = 6;
+const WHOLE_INCREMENTS = Array.from({ length: 10 }, (_, power) => [1, 2, 5].map((digit) => digit * 10 ** power)).flat();
 
 /**
  * uPlot's options but for its width.
@@ -23,10 +25,11 @@ export function drawnOptions({ series, xLabel, yLabel, height, isLog, formatX, f
     scales: { x: { time: false }, y: isLog ? { distr: 3 } : { range: linearRange } },
     cursor: { drag: { x: true, y: false }, points: { size: 7 }, y: false },
     axes: [
-      { stroke: quiet, font: FONT, labelFont: LABEL_FONT, label: xLabel, labelSize: 20, size: 30, grid: { show: false }, ticks, values: (_, splits) => splits.map((x) => (x === null ? "" : formatX(x))) },
+      { stroke: quiet, font: FONT, labelFont: LABEL_FONT, label: xLabel, labelSize: 20, size: 30, grid: { show: false }, ticks, ...(formatX === count ? { incrs: WHOLE_INCREMENTS } : {}), values: (_, splits) => splits.map((x) => (x === null ? "" : formatX(x))) },
       { stroke: quiet, font: FONT, labelFont: LABEL_FONT, label: yLabel, labelSize: 20, size: axisWidth, grid, ticks, values: (_, splits) => splits.map((y) => (y === null ? "" : formatY(y))) },
     ],
-    series: [{}, ...series.map(line)],
+    series: [{}, ...series.map(line), ...bandsOf(series).flatMap(({ label }) => [edge(label), edge(label)])],
+    bands: bandsOf(series).map(({ slot }, place) => band(slot, 1 + series.length + 2 * place)),
     hooks: {
       setCursor: [(plot) => onCursor(plot.cursor.idx ?? null)],
       setScale: [(plot, name) => name === "x" && onZoom(isZoomed(plot))],
@@ -38,6 +41,20 @@ export function drawnOptions({ series, xLabel, yLabel, height, isLog, formatX, f
 function linearRange(_, low, high) {
   const isFlat = low !== null && high - low < 1e-9 * Math.max(Math.abs(low), Math.abs(high));
   return isFlat ? uPlot.rangeNum(low, low, 0.1, true) : uPlot.rangeNum(low, high, 0.1, true);
+}
+
+/**
+ * The series that have a band. Their edges, high and low, follow the lines in uPlot's data, in this order.
+ * @param {import("./chart.js").Series[]} series
+ */
+export const bandsOf = (series) => series.filter((each) => each.low !== undefined);
+
+function band(slot, high) {
+  return { series: [high, high + 1], fill: cssColour(`--series-${slot}`).replace("rgb(", "rgba(").replace(")", ", 0.18)") };
+}
+
+function edge(label) {
+  return { label, width: 0, stroke: "transparent", spanGaps: true, points: { show: false } };
 }
 
 function line({ label, slot, isDashed, isThin, x }) {
