@@ -30,6 +30,7 @@ INGRESS = {
     "generation-a": {RESEARCH, PROMETHEUS, "pod nearfirst-generation-a-worker:http"},
     "generation-b": {RESEARCH, PROMETHEUS, "pod nearfirst-generation-b-worker:http"},
     "scoring": {RESEARCH, PROMETHEUS, "pod nearfirst-scoring-worker:http"},
+    **{name: {"namespace monitoring:metrics"} for name in EGRESS if name.endswith("-worker")},
 }
 
 

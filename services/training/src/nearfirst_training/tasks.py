@@ -17,6 +17,7 @@ from nearfirst.contracts.runs import RunKind
 from nearfirst.contracts.training import Checkpoint, CheckpointTier, MetricRow, TrainSettings, TrainSpec
 from nearfirst.queue.execution import RunContext, RunResult
 from nearfirst.registry import records, runs
+from nearfirst.telemetry.counters import STEP_SECONDS, TOKENS_PER_SECOND
 from nearfirst_training.job import TrainingJob
 from nearfirst_training.outcome import outcome_of
 from nearfirst_training.process import TrainingProcess
@@ -142,6 +143,14 @@ def _check_progress(context: RunContext, process: TrainingProcess) -> None:
     raise TrainingHung(detail)
 
 
+def _count(metrics: Sequence[MetricRow]) -> None:
+    for row in metrics:
+        if row.name == "step_s":
+            STEP_SECONDS.labels(RunKind.TRAIN_JOB).observe(row.value)
+        elif row.name == "tokens_per_s":
+            TOKENS_PER_SECOND.labels(RunKind.TRAIN_JOB).set(row.value)
+
+
 class Listener:
     """Passes on what a training process says."""
 
@@ -160,6 +169,7 @@ class Listener:
         told = [message for message in messages if message["type"] == "metric"]
         metrics = [MetricRow(step=m["step"], name=m["name"], value=m["value"]) for m in told]
         context.metrics(metrics)
+        _count(metrics)
         if self._on_metrics is not None:
             self._on_metrics(metrics)
         context.log([message["message"] for message in messages if message["type"] == "log"])
