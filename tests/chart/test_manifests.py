@@ -9,7 +9,7 @@ import pytest
 from kubernetes_validate import utils
 from tests.support.chart import EXAMPLES, KUBERNETES_VERSIONS, Chart, Manifest, Refused, of_kind
 
-OF_OPERATORS = {"ScaledObject", "TriggerAuthentication", "ServiceMonitor"}
+OF_OPERATORS = {"ScaledObject", "TriggerAuthentication", "ServiceMonitor", "PodMonitor"}
 """Kinds that KEDA and Prometheus's operator bring: Kubernetes itself has no schema for them."""
 
 

@@ -32,6 +32,7 @@ INGRESS = {
     "generation-b": {RESEARCH, PROMETHEUS, "pod nearfirst-generation-b-worker:http"},
     "scoring": {RESEARCH, PROMETHEUS, "pod nearfirst-scoring-worker:http"},
     "gpu32-group": {"pod nearfirst-gpu32-group:1024-65535"},
+    **{name: {"namespace monitoring:metrics"} for name in EGRESS if name.endswith("-worker")},
 }
 
 

@@ -17,8 +17,13 @@ from pydantic_settings import BaseSettings
 from tests.support.chart import CHART, Manifest, containers, of_kind, variables
 
 from nearfirst.contracts.queues import ROUTES
+from nearfirst.contracts.runs import RunKind, RunState
+from nearfirst.registry.database import Database
+from nearfirst.registry.migrate import upgrade
 from nearfirst.settings import Settings
+from nearfirst.telemetry.counters import RUN_SECONDS, RUNS_IN_PROGRESS, STEP_SECONDS, TOKENS_PER_SECOND
 from nearfirst.web.app import create_app
+from nearfirst.web.registry_metrics import RegistryMetrics
 from nearfirst_generation.service import GenerationMetrics
 
 REPOSITORY = CHART.parents[1]
@@ -30,6 +35,7 @@ SETTINGS_MODULES = (
     "nearfirst_scoring.settings",
 )
 OTHERS = {
+    "FORWARDED_ALLOW_IPS": "uvicorn",
     "HOME": "where libraries keep their caches",
     "PGHOST": "libpq",
     "PGPORT": "libpq",
@@ -127,21 +133,28 @@ def test_a_worker_saves_its_state_within_the_time_that_torchrun_waits(cluster: l
     assert limit["saveGraceSeconds"]["maximum"] == torchrun.SAVING_STATE_S
 
 
-def test_the_dashboard_asks_for_metrics_and_labels_that_servers_have(cluster: list[Manifest]) -> None:
+def test_the_dashboard_asks_for_metrics_and_labels_that_programs_have(cluster: list[Manifest], tmp_path: Path) -> None:
     (config_map,) = of_kind(cluster, "ConfigMap")
     dashboard = json.loads(config_map["data"]["nearfirst.json"])
-    app = create_app("test", Settings())
+    url = f"sqlite:///{tmp_path / 'registry.sqlite'}"
+    upgrade(url)
+    app = create_app("test", Settings(home=tmp_path, database_url=url))
+    app.state.metrics.register(RegistryMetrics(Database(url), alive_s=30, max_age_s=0))
+    RUN_SECONDS.labels(RunKind.TRAIN_JOB, RunState.SUCCEEDED).observe(1)
+    RUNS_IN_PROGRESS.labels(RunKind.TRAIN_JOB).set(0)
+    STEP_SECONDS.labels(RunKind.TRAIN_JOB).observe(1)
+    TOKENS_PER_SECOND.labels(RunKind.TRAIN_JOB).set(1)
     GenerationMetrics(app.state.metrics).swaps.labels("done").inc()
     with TestClient(app) as client:
         client.get("/healthz")
         exposed = client.get("/metrics").text
     metrics = set(re.findall(r"^(nearfirst_\w+)[{ ]", exposed, re.MULTILINE))
-    labels = set(re.findall(r"[{,](\w+)=", exposed)) | {"service"}  # `service` is Prometheus's own
+    labels = set(re.findall(r"[{,](\w+)=", exposed)) | {"service", "pod"}  # Prometheus's own
     queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     assert len(queries) == len(dashboard["panels"])
     for query in queries:
         assert set(re.findall(r"nearfirst_\w+", query)) <= metrics, query
-        grouped = {label.strip() for group in re.findall(r"by \(([^)]*)\)", query) for label in group.split(",")}
+        grouped = {label.strip() for group in re.findall(r"(?:by|on) \(([^)]*)\)", query) for label in group.split(",")}
         matched = set(re.findall(r"(\w+)=~", query))
         assert grouped | matched <= labels, query
     ids = [panel["id"] for panel in dashboard["panels"]]

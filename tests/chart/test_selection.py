@@ -1,13 +1,16 @@
 """What points at pods finds the right ones: Services, budgets, scalers, the Ingress, Prometheus."""
 
+import pytest
 from tests.support.chart import (
     Chart,
     Manifest,
+    Refused,
     containers,
     named,
     of_kind,
     pod_templates,
     selected_by,
+    variables,
 )
 
 
@@ -108,6 +111,39 @@ def test_prometheus_finds_every_server(cluster: list[Manifest]) -> None:
     credentials = monitor["spec"]["endpoints"][0]["authorization"]["credentials"]
     assert credentials == {"name": "nearfirst-keys", "key": "internal-key"}
     assert monitor["metadata"]["labels"]["release"] == "kube-prometheus-stack"
+
+
+def test_prometheus_finds_the_port_of_every_worker_and_of_no_server(cluster: list[Manifest]) -> None:
+    (monitor,) = of_kind(cluster, "PodMonitor")
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    chosen = selected_by(monitor["spec"]["selector"]["matchLabels"], cluster)
+    for name, container in containers(cluster):
+        served = [port["containerPort"] for port in container.get("ports", []) if port["name"] == endpoint["port"]]
+        told = variables(container).get("NEARFIRST_WORKER_METRICS_PORT")
+        assert [str(port) for port in served] == ([told] if container["name"] == "worker" else []), name
+        assert not served or name in chosen
+    assert monitor["metadata"]["labels"]["release"] == "kube-prometheus-stack"
+
+
+def test_workers_open_no_port_where_nobody_asks_for_their_metrics(chart: Chart) -> None:
+    manifests = chart.render("cpu-only")
+    assert of_kind(manifests, "PodMonitor") == []
+    for _, container in containers(manifests):
+        assert container["name"] == "server" or "ports" not in container
+
+
+def test_the_api_alone_believes_the_proxies_that_are_named(chart: Chart, cluster: list[Manifest]) -> None:
+    believing = {name: variables(each).get("FORWARDED_ALLOW_IPS") for name, each in containers(cluster)}
+    assert {name: who for name, who in believing.items() if who} == {"nearfirst-api": "10.42.0.0/16"}
+    two = chart.render("gpu-cluster", values={"ingress": {"trustedProxies": ["10.0.0.7", "fd00::/8"]}})
+    (api,) = [variables(each) for name, each in containers(two) if name == "nearfirst-api"]
+    assert api["FORWARDED_ALLOW_IPS"] == "10.0.0.7,fd00::/8"
+
+
+@pytest.mark.parametrize("proxy", ["*", "ingress-nginx", ""])
+def test_a_proxy_that_is_no_address_is_refused(chart: Chart, proxy: str) -> None:
+    with pytest.raises(Refused, match="trustedProxies"):
+        chart.render("gpu-cluster", values={"ingress": {"trustedProxies": [proxy]}})
 
 
 def test_every_pod_mounts_a_claim_that_is_there(chart: Chart, manifests: list[Manifest]) -> None:

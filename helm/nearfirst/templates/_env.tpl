@@ -21,6 +21,12 @@
 - name: NEARFIRST_API_KEYS
   valueFrom: {secretKeyRef: {name: {{ $values.auth.existingSecret }}, key: {{ $values.auth.keysKey }}}}
 {{- end }}
+{{- if and (eq $component.service "api") $values.ingress.trustedProxies }}
+- {name: FORWARDED_ALLOW_IPS, value: {{ join "," $values.ingress.trustedProxies | quote }}}
+{{- end }}
+{{- if and (eq $component.role "worker") $values.monitoring.podMonitor.enabled }}
+- {name: NEARFIRST_WORKER_METRICS_PORT, value: {{ $values.monitoring.podMonitor.port | toString | quote }}}
+{{- end }}
 {{- if and $program.rewardModel $values.rewardModel }}
 - {name: NEARFIRST_REWARD_MODEL, value: {{ $values.rewardModel | quote }}}
 {{- end }}

@@ -76,6 +76,10 @@ spec:
       lifecycle:
         preStop: {exec: {command: [sleep, "5"]}}  # until the Service sends nothing more here
       {{- else }}
+      {{- if $values.monitoring.podMonitor.enabled }}
+      ports:
+        - {name: metrics, containerPort: {{ int $values.monitoring.podMonitor.port }}, protocol: TCP}
+      {{- end }}
       {{- include "nearfirst.workerProbes" . | nindent 6 }}
       {{- end }}
       resources: {{- include "nearfirst.resources" $component | nindent 8 }}

@@ -13,6 +13,7 @@ from nearfirst.contracts.problems import Crashed
 from nearfirst.contracts.progress import Interrupted
 from nearfirst.contracts.training import Checkpoint, CheckpointTier, MetricRow
 from nearfirst.queue.execution import RunContext, RunResult
+from nearfirst.telemetry.counters import STEP_SECONDS, TOKENS_PER_SECOND
 from nearfirst_training.job_of_run import JOB_FILE, environment_of, job_of_run, launch_command, write_job
 from nearfirst_training.leader import followed, split
 from nearfirst_training.outcome import outcome_of
@@ -109,6 +110,14 @@ def _check_progress(context: RunContext, process: TrainingProcess) -> None:
     raise TrainingHung(detail)
 
 
+def _count(metrics: Sequence[MetricRow]) -> None:
+    for row in metrics:
+        if row.name == "step_s":
+            STEP_SECONDS.labels(RunKind.TRAIN_JOB).observe(row.value)
+        elif row.name == "tokens_per_s":
+            TOKENS_PER_SECOND.labels(RunKind.TRAIN_JOB).set(row.value)
+
+
 class Listener:
     """Passes on what a training process says."""
 
@@ -127,6 +136,7 @@ class Listener:
         told = [message for message in messages if message["type"] == "metric"]
         metrics = [MetricRow(step=m["step"], name=m["name"], value=m["value"]) for m in told]
         context.metrics(metrics)
+        _count(metrics)
         if self._on_metrics is not None:
             self._on_metrics(metrics)
         context.log([message["message"] for message in messages if message["type"] == "log"])

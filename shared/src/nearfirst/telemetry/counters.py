@@ -9,6 +9,7 @@ PROCESS = CollectorRegistry()
 """Of this process."""
 
 _RUN_BUCKETS_S = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 24 * 3600, 72 * 3600)
+_STEP_BUCKETS_S = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300)
 
 RUN_SECONDS = Histogram(
     "nearfirst_run_seconds",
@@ -19,6 +20,16 @@ RUN_SECONDS = Histogram(
 )
 RUNS_IN_PROGRESS = Gauge(
     "nearfirst_runs_in_progress", "Runs that this worker has under way", ["kind"], registry=PROCESS
+)
+STEP_SECONDS = Histogram(
+    "nearfirst_worker_step_seconds",
+    "Steps of the trainings of this worker, as each tells of them",
+    ["kind"],
+    buckets=_STEP_BUCKETS_S,
+    registry=PROCESS,
+)
+TOKENS_PER_SECOND = Gauge(
+    "nearfirst_worker_tokens_per_second", "What a training of this worker told last", ["kind"], registry=PROCESS
 )
 CONTENT_RUNS = Counter(
     "nearfirst_content_runs",
