@@ -128,7 +128,8 @@ def _draw_line(axes: "Axes", line: Line, look: Look) -> None:
         )  # fmt: skip
         axes.annotate(
             f"{drop.step:,.0f}", (drop.step, middle), xytext=(4, 0), textcoords="offset points", va="center",
-            fontsize=place.NOTE_SIZE, color=style.QUIET,
+            fontsize=place.NOTE_SIZE, color=style.QUIET, zorder=5,
+            bbox={"facecolor": "white", "alpha": 0.75, "pad": 0.5, "edgecolor": "none"},  # the line goes on behind it
         )  # fmt: skip
 
 
