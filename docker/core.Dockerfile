@@ -31,7 +31,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 
 FROM ${PYTHON_IMAGE}
 # tini is the first process: it passes signals on and reaps what others leave behind. The suite's user; the folders that
-# volumes are mounted at, whose owner a new volume takes; no installer left.
+# volumes are mounted at, whose owner a new volume takes; no installer left, Debian's own neither.
 RUN apt-get update -qq \
  && apt-get install --yes --no-install-recommends -qq tini \
  && rm -rf /var/lib/apt/lists/* \
@@ -40,7 +40,7 @@ RUN apt-get update -qq \
  && install -d -o 10001 -g 10001 /var/lib/nearfirst /var/lib/nearfirst/tmp \
       /shared /shared/data /shared/hub /shared/models /shared/runs /shared/store \
  && python -m pip uninstall --quiet --yes pip setuptools wheel \
- && rm -f /usr/local/bin/pip*
+ && rm -rf /usr/local/bin/pip* /usr/bin/pip* /usr/lib/python3/dist-packages/pip*
 COPY --from=dependencies /opt/venv /opt/venv
 COPY --from=distributions /opt/nearfirst /opt/nearfirst
 COPY --chmod=0755 docker/healthcheck.py /usr/local/bin/nearfirst-health

@@ -73,8 +73,10 @@ class Stack:
     def events_command(self, *events: str) -> list[str]:
         """A command that prints these events of the stack's containers as they happen, one JSON object a line."""
         wanted = [argument for event in events for argument in ("--filter", f"event={event}")]
-        label = f"label=com.docker.compose.project={self._project}"
-        return ["docker", "events", "--format", "{{json .}}", "--filter", "type=container", "--filter", label, *wanted]
+        # Images that Compose built have its labels of project and service, and so has whatever is run on them.
+        for label in (f"com.docker.compose.project={self._project}", "com.docker.compose.container-number"):
+            wanted += ["--filter", f"label={label}"]
+        return ["docker", "events", "--format", "{{json .}}", "--filter", "type=container", *wanted]
 
     def _run(self, command: list[str], timeout_s: float) -> str:
         done = subprocess.run(

@@ -92,4 +92,6 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 if __name__ == "__main__":
     if told("start") == "fail":
         sys.exit("scripted: no start")
+    if told("start") == "hang":
+        time.sleep(60)
     Server(sys.argv[sys.argv.index("--uds") + 1], Handler).serve_forever()

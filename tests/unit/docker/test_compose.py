@@ -194,7 +194,9 @@ def test_every_image_is_built_by_a_dockerfile_with_its_user_labels_healthcheck_a
         assert bases, file
         assert all(re.search(r":v?\d+\.\d+", base) for base in bases), file
         stages = set(re.findall(r"^FROM \S+ AS (\S+)$", text, re.MULTILINE))
-        assert set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)) - stages <= {"${PYTHON_IMAGE}", "${VLLM_IMAGE}"}, file
+        assert set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)) - stages <= {"${PYTHON_IMAGE}", "${VLLM_IMAGE}"}, (
+            file
+        )
 
 
 def test_a_change_of_our_sources_leaves_the_layers_of_the_environment() -> None:

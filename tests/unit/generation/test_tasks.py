@@ -51,7 +51,7 @@ def generator() -> Generator:
 
 @pytest.fixture(autouse=True)
 def _in_process_engine(monkeypatch: pytest.MonkeyPatch, generator: Generator) -> None:
-    monkeypatch.setattr(tasks, "resident_generator", lambda: generator)
+    monkeypatch.setattr(tasks, "resident_generator", lambda _stopping: generator)
 
 
 def make_dataset(worker: Worker, folder: Path, words: list[str], *, target: str | None = None) -> str:

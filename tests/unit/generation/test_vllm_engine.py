@@ -5,7 +5,9 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -219,3 +221,36 @@ def test_closing_ends_every_process_and_leaves_no_file(scripted: Scripted) -> No
     scripted.engine.close()
     assert scripted.processes() == []
     assert not scratch.exists()
+
+
+def wait_for(what: Callable[[], object]) -> None:
+    give_up_s = time.monotonic() + 30
+    while not what():
+        assert time.monotonic() < give_up_s
+        time.sleep(0.05)
+
+
+def test_closing_gives_up_an_engine_that_is_still_starting(scripted: Scripted) -> None:
+    scripted.script({"start": "hang"})
+    with ThreadPoolExecutor() as pool:
+        load = pool.submit(scripted.engine.load, scripted.request("a"))
+        wait_for(scripted.processes)
+        began_s = time.monotonic()
+        scripted.engine.close()
+        with pytest.raises(Unavailable, match="given up: this server ends"):
+            load.result()
+    assert time.monotonic() - began_s < 10
+    assert scripted.processes() == []
+
+
+def test_closing_ends_a_swap_in_progress_and_starts_nothing_again(scripted: Scripted) -> None:
+    scripted.engine.load(scripted.request("a"))
+    scripted.asked()
+    scripted.script({"nearfirst_reload": "hang"})
+    with ThreadPoolExecutor() as pool:
+        load = pool.submit(scripted.engine.load, scripted.request("bb"))
+        wait_for(lambda: "nearfirst_reload" in (scripted.root / "log").read_text())
+        scripted.engine.close()
+        with pytest.raises(Unavailable, match=r"can't be loaded either: .*given up"):
+            load.result()
+    assert scripted.processes() == []

@@ -1,8 +1,10 @@
 """A generation server as an engine: the process with the model stays up, whatever happens to its callers."""
 
 import logging
+import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 import httpx
@@ -25,6 +27,7 @@ from nearfirst.contracts.problems import (
     StateConflict,
     Unavailable,
 )
+from nearfirst.contracts.progress import Interrupted
 from nearfirst_generation.completions import complete_batch
 from nearfirst_generation.engine import Completion
 from nearfirst_generation.schemas import ANY_MODEL, DIGEST_HEADER, ServedModels
@@ -37,6 +40,7 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 _SWAP_ATTEMPTS = 10
 """Callers that want other weights of one server take turns; so often a batch is tried before that is reported."""
 _RETRY_S = 1.0
+_LOOK_S = 0.5
 _UNLOADED = (StateConflict, NotReady, NotFound, Unavailable)
 """What a server answers that lost the weights meanwhile: others were loaded, it started again, its engine died."""
 
@@ -50,9 +54,20 @@ class RemoteEngine:
 
     While nothing answers, requests are sent again for `restart_s`. When the server has other weights than the ones that
     were loaded through this object, they are loaded again: sending an answer's request twice changes nothing.
+
+    Every method raises Interrupted once `stopping` is set, however long the server, which may be starting a large
+    model, takes for what it was asked.
     """
 
-    def __init__(self, url: str, *, api_key: str | None = None, timeout_s: float = 900, restart_s: float = 300) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 900,
+        restart_s: float = 300,
+        stopping: threading.Event | None = None,
+    ) -> None:
         """Nothing is sent yet.
 
         Args:
@@ -60,17 +75,21 @@ class RemoteEngine:
             api_key: one of its keys.
             timeout_s: how long one batch or one swap may take.
             restart_s: how long a server may be away.
+            stopping: set when this process shall end.
         """
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         limits = httpx.Limits(max_connections=None)
         self._http = httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=timeout_s, limits=limits)
         self._restart_s = restart_s
+        self._stopping = stopping or threading.Event()
         self._weights: WeightSwapRequest | None = None
         self._adapters: dict[str, AdapterLoad] = {}
         self._max_length: int | None = None
 
     @classmethod
-    def from_settings(cls, settings: GenerationServerSettings) -> "RemoteEngine":
+    def from_settings(
+        cls, settings: GenerationServerSettings, stopping: threading.Event | None = None
+    ) -> "RemoteEngine":
         """The server that NEARFIRST_GENERATION_URL names; it must be set."""
         assert settings.generation_url is not None
         key = settings.generation_api_key
@@ -79,6 +98,7 @@ class RemoteEngine:
             api_key=key.get_secret_value() if key else None,
             timeout_s=settings.generation_timeout_s,
             restart_s=settings.generation_restart_s,
+            stopping=stopping,
         )
 
     @property
@@ -171,7 +191,7 @@ class RemoteEngine:
         give_up_s = time.monotonic() + self._restart_s
         while True:
             try:
-                response = self._http.request(method, path, json=body, headers=headers)
+                response = self._patiently(method, path, body, headers)
                 break
             except httpx.ReadTimeout as error:
                 raise Unavailable(f"{method} {path}: no answer from {self._http.base_url} in time") from error
@@ -180,7 +200,8 @@ class RemoteEngine:
                     raise ServerAway(
                         f"nothing answers at {self._http.base_url} (NEARFIRST_GENERATION_URL): {error}"
                     ) from error
-                time.sleep(_RETRY_S)
+                if self._stopping.wait(_RETRY_S):
+                    raise Interrupted("the worker shuts down") from error
         if response.is_error:
             raise _error_of(response, f"{method} {path}")
         try:
@@ -188,6 +209,25 @@ class RemoteEngine:
         except ValueError as error:
             raise Unavailable(f"{method} {path}: {self._http.base_url} is no generation server") from error
         return value if isinstance(value, dict) else {}
+
+    def _patiently(self, method: str, path: str, body: Any, headers: dict[str, str] | None) -> httpx.Response:
+        """One request, left to itself when this process shall end.
+
+        A daemon's thread waits for the answer, for nothing else can break off a request of httpx.
+        """
+        answer: Future[httpx.Response] = Future()
+
+        def send() -> None:
+            try:
+                answer.set_result(self._http.request(method, path, json=body, headers=headers))
+            except Exception as error:  # noqa: BLE001 - raised again by whoever waits
+                answer.set_exception(error)
+
+        threading.Thread(target=send, name=f"{method} {path}", daemon=True).start()
+        while not wait([answer], _LOOK_S).done:
+            if self._stopping.is_set():
+                raise Interrupted("the worker shuts down")
+        return answer.result()
 
 
 def _error_of(response: httpx.Response, what: str) -> NearfirstError:

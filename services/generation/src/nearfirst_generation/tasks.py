@@ -4,6 +4,7 @@ torch, transformers and ROUGE are imported by the first unit that needs them: an
 """
 
 import tempfile
+import threading
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -29,7 +30,7 @@ def generate(context: RunContext) -> RunResult:
     """Write the answers of a checkpoint; the artifact has `predictions.jsonl`."""
     unit = GenerationUnit.model_validate(context.spec)
     test = _test_rows(context, unit)
-    answers = resident_generator().answer(unit, test, context.progress)
+    answers = resident_generator(context.worker.shutting_down).answer(unit, test, context.progress)
     result = UnitResult(details=answers.details)
     return RunResult(result.model_dump(mode="json"), _store(context, PREDICTIONS, answers.rows))
 
@@ -45,13 +46,13 @@ def measure_text(context: RunContext) -> RunResult:
 
 
 @lru_cache(maxsize=1)
-def resident_generator() -> "Generator":
-    """This process's engine, with whatever it has loaded last."""
+def resident_generator(stopping: threading.Event) -> "Generator":
+    """This process's engine, with whatever it has loaded last; `stopping`: this process's, set when it shall end."""
     from nearfirst_generation.engines import open_engine
     from nearfirst_generation.generate import Generator
     from nearfirst_generation.settings import get_generation_server_settings
 
-    return Generator(open_engine(get_generation_server_settings()))
+    return Generator(open_engine(get_generation_server_settings(), stopping))
 
 
 @lru_cache(maxsize=1)

@@ -79,6 +79,7 @@ class VllmEngine:
         self._loading = threading.Lock()
         self._loaded: _Loaded | None = None
         self._death: str | None = None
+        self._closing = threading.Event()
 
     @property
     def max_length(self) -> int:
@@ -171,7 +172,11 @@ class VllmEngine:
         self._running()
 
     def close(self) -> None:
-        """End the process."""
+        """End the process, whatever it does; a load in progress is given up. There is no way back."""
+        self._closing.set()
+        loaded = self._loaded
+        if loaded is not None:
+            loaded.process.end()
         with self._loading:
             if self._loaded is not None:
                 self._loaded.process.end()
@@ -286,7 +291,8 @@ class VllmEngine:
 
     def _run(self, request: WeightSwapRequest, checkpoint: Checkpoint) -> CanaryCheck:
         """Start vLLM with a checkpoint as its model."""
-        process = VllmProcess(self._settings, checkpoint.folder.path.resolve(), checkpoint.layout)
+        folder = checkpoint.folder.path.resolve()
+        process = VllmProcess(self._settings, folder, checkpoint.layout, self._closing.is_set)
         try:
             process.client.name_weights(request.version)
             canary = _canary(process.client)

@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,16 +83,23 @@ def _make_site(scratch: Path) -> Path:
 class VllmProcess:
     """A running server. It ends with `end`, or with this process, however that ends."""
 
-    def __init__(self, settings: GenerationServerSettings, folder: Path, layout: ModelLayout) -> None:
-        """Start it and wait until it is ready.
+    def __init__(
+        self,
+        settings: GenerationServerSettings,
+        folder: Path,
+        layout: ModelLayout,
+        is_given_up: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Start it and wait until it is ready, or until nobody wants it any more.
 
         Raises:
-            Unavailable: it ended, or wasn't ready in time; the detail has the end of its log.
+            Unavailable: it ended, or wasn't ready in time (the detail has the end of its log), or was given up.
         """
         self._scratch = Path(tempfile.mkdtemp(prefix="nearfirst-vllm-"))  # mode 0700
         self._log = self._scratch / "engine.log"
         self.socket = self._scratch / "engine.sock"
         self.client = VllmClient(self.socket, timeout_s=settings.vllm_step_s)
+        self._ending = threading.Lock()
         site = _make_site(self._scratch)
         command = ["env", f"PYTHONPATH={site}", *vllm_command(settings, folder, layout, self.socket)]
         log.info("starting %s", shlex.join(command))
@@ -105,7 +114,7 @@ class VllmProcess:
                 env=settings.vllm_environment(),
             )
         try:
-            self._wait_until_ready(settings.vllm_start_s)
+            self._wait_until_ready(settings.vllm_start_s, is_given_up)
         except BaseException:
             self.end()
             raise
@@ -128,20 +137,26 @@ class VllmProcess:
         return ""
 
     def end(self) -> None:
-        """End it with all that it started; returns when the group's leader is gone. A second time it does nothing."""
-        assert self._process.stdin is not None
-        if self._process.stdin.closed:
-            return
-        self.client.close()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.stdin.close()
-        self._process.wait()
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        """End it with all that it started; returns when the group's leader is gone. A second time it does nothing.
 
-    def _wait_until_ready(self, timeout_s: float) -> None:
+        Requests in progress, of any thread, fail.
+        """
+        assert self._process.stdin is not None
+        with self._ending:
+            if self._process.stdin.closed:
+                return
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.stdin.close()
+            self._process.wait()
+            self.client.close()
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _wait_until_ready(self, timeout_s: float, is_given_up: Callable[[], bool]) -> None:
         started_s = time.monotonic()
         while not self.client.is_healthy():
+            if is_given_up():
+                raise Unavailable("vLLM's start was given up: this server ends")
             if not self.is_alive:
                 raise Unavailable(f"vLLM ended before it was ready; the end of its log:\n{self.last_words()}")
             if time.monotonic() - started_s > timeout_s:
