@@ -1,5 +1,6 @@
 """The views of arrangements, and the form of a training on one."""
 
+import json
 import re
 
 import pytest
@@ -153,6 +154,6 @@ def test_a_training_is_written_as_json(context: BrowserContext, url: str, orders
         expect(body).to_have_value(re.compile(re.escape(tiny_model)))
         body.fill("{")
         expect(page.locator(".field-error")).to_contain_text("This isn't JSON")
-        body.fill('{"arrangement": "%s", "model": {"name_or_path": "x"}, "wrong": 1}' % orders.nearest)
+        body.fill(json.dumps({"arrangement": orders.nearest, "model": {"name_or_path": "x"}, "wrong": 1}))
         page.get_by_role("button", name="What does it take?").click()
         expect(page.get_by_role("alert").filter(has_text="no such field is known")).to_be_visible()

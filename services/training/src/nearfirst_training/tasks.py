@@ -11,6 +11,7 @@ from typing import Any
 from nearfirst.contracts.nodes import gpus_of_node
 from nearfirst.contracts.problems import Crashed
 from nearfirst.contracts.progress import Interrupted
+from nearfirst.contracts.runs import RunKind
 from nearfirst.contracts.training import Checkpoint, CheckpointTier, MetricRow
 from nearfirst.queue.execution import RunContext, RunResult
 from nearfirst.telemetry.counters import STEP_SECONDS, TOKENS_PER_SECOND

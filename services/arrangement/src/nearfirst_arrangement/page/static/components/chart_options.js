@@ -6,6 +6,7 @@ const FONT = "12px system-ui, sans-serif";
 const LABEL_FONT = "12px system-ui, sans-serif";
 const SYNC_GAP = 6;
 const WHOLE_INCREMENTS = Array.from({ length: 10 }, (_, power) => [1, 2, 5].map((digit) => digit * 10 ** power)).flat();
+const FLAT = 1e-6; // of their size: float32 similarities that should be equal differ by less
 
 /**
  * uPlot's options but for its width.
@@ -37,10 +38,12 @@ export function drawnOptions({ series, xLabel, yLabel, height, isLog, formatX, f
   };
 }
 
-/** uPlot's own range, but for values that differ by rounding alone: between those it finds no ticks. */
+/** uPlot's own range, but wider for values that differ by rounding alone: between those it finds no ticks. */
 function linearRange(_, low, high) {
-  const isFlat = low !== null && high - low < 1e-9 * Math.max(Math.abs(low), Math.abs(high));
-  return isFlat ? uPlot.rangeNum(low, low, 0.1, true) : uPlot.rangeNum(low, high, 0.1, true);
+  const size = Math.max(Math.abs(low), Math.abs(high));
+  if (low === null || high - low > FLAT * size) return uPlot.rangeNum(low, high, 0.1, true);
+  const room = 0.1 * size || 1;
+  return [low - room, high + room];
 }
 
 /**

@@ -111,7 +111,7 @@ function Mixes({ both }) {
   if (mixes.every((mix) => mix === null)) return null;
   const names = namesOf(both);
   return html`<${Panel} title="Tasks along the orders" hint="Each bar is a tenth of the order, the left one is trained on first.">
-    <${MixLegend} colours=${colours} />
+    <${MixLegend} colours=${colours} mixes=${mixes.filter(Boolean)} />
     <div class="columns">${both.map((each, at) => html`<div key=${each.id}>
       <h3 class="mix-heading">${names[at]}</h3>
       ${mixes[at] ? html`<${MixBars} mix=${mixes[at]} colours=${colours} label=${`Tasks in each tenth of ${names[at]}`} />` : html`<p class="quiet">Its rows name no tasks.</p>`}

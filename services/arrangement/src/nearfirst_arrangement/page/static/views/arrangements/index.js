@@ -1,4 +1,4 @@
-/** Arrangements: the list, a new one, one of them; and training on one. */
+/** Arrangements: the list, a new one, one of them. */
 import { ArrangementView } from "./arrangement.js";
 import { ArrangementList } from "./list.js";
 import { NewArrangement } from "./new.js";

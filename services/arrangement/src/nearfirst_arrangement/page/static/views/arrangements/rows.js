@@ -2,12 +2,11 @@
 import { Choice, Tag } from "../../components/basics.js";
 import { Panel } from "../../components/layout.js";
 import { Await, Empty } from "../../components/states.js";
-import { useJson } from "../../core/data.js";
 import { count, number } from "../../core/format.js";
 import { setQuery, useRoute } from "../../core/router.js";
 import { html } from "../../core/ui.js";
 import { Conversation } from "../datasets/conversation.js";
-import { LeafBar, useLeaf } from "../datasets/leaf.js";
+import { LeafBar, useLeaf, useLeafPage } from "../datasets/leaf.js";
 
 const AT_A_TIME = 3;
 
@@ -16,9 +15,10 @@ export function RowsPanel({ arrangement }) {
   const { query } = useRoute();
   const total = arrangement.num_rows;
   const leaf = useLeaf(startOf(query, total), [arrangement.id]);
-  const page = useJson(`/arrangements/${encodeURIComponent(arrangement.id)}/examples`, { start: leaf.start, limit: AT_A_TIME });
+  const page = useLeafPage(`/arrangements/${encodeURIComponent(arrangement.id)}/examples`, { start: leaf.start, limit: AT_A_TIME });
   const items = page.data?.items ?? [];
-  const following = leaf.start + items.length;
+  const first = items[0]?.row.position ?? leaf.start;
+  const following = first + items.length;
   const jump = (to) => {
     const ends = { first: 0, middle: Math.floor((total - AT_A_TIME) / 2), last: total - AT_A_TIME };
     leaf.jump(Math.max(0, ends[to]));
@@ -31,8 +31,8 @@ export function RowsPanel({ arrangement }) {
       ${(data) => html`<ol class="examples">${data.items.map((item) => html`<${Pair} key=${item.row.position} item=${item} />`)}</ol>`}
     <//>
     <${LeafBar} leaf=${leaf} size=${AT_A_TIME} total=${total} label="position"
-      told=${items.length ? `Positions ${count(leaf.start)} to ${count(following - 1)} of ${count(total)}, counted from 0` : `${count(total)} rows`}
-      next=${items.length && following < total ? following : null} />
+      told=${items.length ? `Positions ${count(first)} to ${count(following - 1)} of ${count(total)}, counted from 0` : `${count(total)} rows`}
+      next=${items.length && following < total ? following : null} isOld=${page.isOld} />
   <//></div>`;
 }
 

@@ -25,16 +25,17 @@ export function taskColours(mixes) {
 export function TaskMixPanel({ mix }) {
   const colours = useMemo(() => taskColours([mix]), [mix]);
   return html`<${Panel} title="Tasks along the order" hint=${`${count(mix.num_tasks_total)} tasks in all. Each bar is a tenth of the order, the left one is trained on first.`}>
-    <${MixLegend} colours=${colours} />
+    <${MixLegend} colours=${colours} mixes=${[mix]} />
     <${MixBars} mix=${mix} colours=${colours} label="Tasks in each tenth of the order" />
   <//>`;
 }
 
-/** What the colours mean. @param {{colours: Map<string, string>}} props */
-export function MixLegend({ colours }) {
+/** What the colours mean. @param {{colours: Map<string, string>, mixes: any[]}} props */
+export function MixLegend({ colours, mixes }) {
+  const hasOthers = mixes.some((mix) => mix.counts.some((_, tenth) => sharesOf(mix, colours, tenth).at(-1).colour === OTHERS));
   return html`<ul class="mix-legend">
     ${[...colours].map(([task, colour]) => html`<li key=${task}><span class=${`mix-key ${colour}`}></span>${task || "no task named"}</li>`)}
-    <li><span class=${`mix-key ${OTHERS}`}></span>all others</li>
+    ${hasOthers ? html`<li><span class=${`mix-key ${OTHERS}`}></span>all others</li>` : null}
   </ul>`;
 }
 

@@ -2,12 +2,11 @@
 import { Tag } from "../../components/basics.js";
 import { Panel } from "../../components/layout.js";
 import { Await, Empty } from "../../components/states.js";
-import { useJson } from "../../core/data.js";
 import { count } from "../../core/format.js";
 import { setQuery, useRoute } from "../../core/router.js";
 import { html } from "../../core/ui.js";
 import { Conversation } from "./conversation.js";
-import { LeafBar, useLeaf } from "./leaf.js";
+import { LeafBar, useLeaf, useLeafPage } from "./leaf.js";
 
 const AT_A_TIME = 5;
 
@@ -16,7 +15,7 @@ export function ExamplesPanel({ dataset }) {
   const { query } = useRoute();
   const task = query.task ?? null;
   const leaf = useLeaf(startOf(query.row, dataset.num_examples), [dataset.id, task]);
-  const page = useJson(`/datasets/${encodeURIComponent(dataset.id)}/examples`, { start: leaf.start, limit: AT_A_TIME, task });
+  const page = useLeafPage(`/datasets/${encodeURIComponent(dataset.id)}/examples`, { start: leaf.start, limit: AT_A_TIME, task });
   const chosen = task === null ? null : html`<span class="chip">${task}
     <button type="button" class="button plain small" aria-label=${`Show all tasks, not only ${task}`} onClick=${() => setQuery({ task: null })}>✕</button>
   </span>`;
@@ -25,7 +24,7 @@ export function ExamplesPanel({ dataset }) {
     <${Await} of=${page} lines=${12} empty=${empty} isEmpty=${(data) => data.items.length === 0}>
       ${(data) => html`<ol class="examples">${data.items.map((example) => html`<${Example} key=${example.id} example=${example} hasTask=${dataset.num_tasks > 1} />`)}</ol>`}
     <//>
-    <${LeafBar} leaf=${leaf} size=${AT_A_TIME} total=${dataset.num_examples} label="row" told=${toldOf(page.data, dataset)} next=${nextOf(page.data)} />
+    <${LeafBar} leaf=${leaf} size=${AT_A_TIME} total=${dataset.num_examples} label="row" told=${toldOf(page.data, dataset)} next=${nextOf(page.data)} isOld=${page.isOld} />
   <//>`;
 }
 

@@ -1,6 +1,7 @@
 /** Leafing through numbered rows, some at a time. */
+import { useJson } from "../../core/data.js";
 import { count } from "../../core/format.js";
-import { html, useEffect, useState } from "../../core/ui.js";
+import { html, useEffect, useRef, useState } from "../../core/ui.js";
 
 /**
  * Where a reader is in numbered rows.
@@ -22,11 +23,25 @@ export function useLeaf(start, inputs) {
 }
 
 /**
- * Buttons to leaf, what is shown, and a field to go to a row.
- * @param {{leaf: ReturnType<typeof useLeaf>, size: number, told: any, next: number | null, total: number, label: string}} props
- * `next`: first row after those that are shown, null: there is none; `label`: what a row's number is called
+ * The rows of a page; those of the page before stay until the next are there, so that nothing jumps.
+ * @param {string} path
+ * @param {object} query
+ * @returns {import("../../core/data.js").Loaded<any> & {isOld: boolean}}
  */
-export function LeafBar({ leaf, size, told, next, total, label }) {
+export function useLeafPage(path, query) {
+  const loaded = useJson(path, query);
+  const kept = useRef({ path, data: undefined });
+  if (loaded.data !== undefined) kept.current = { path, data: loaded.data };
+  const isOld = loaded.data === undefined && loaded.problem === null && kept.current.path === path;
+  return isOld ? { ...loaded, data: kept.current.data, isOld } : { ...loaded, isOld };
+}
+
+/**
+ * Buttons to leaf, what is shown, and a field to go to a row.
+ * @param {{leaf: ReturnType<typeof useLeaf>, size: number, told: any, next: number | null, isOld: boolean, total: number, label: string}} props
+ * `next`: first row after those that are shown, null: there is none; `isOld`: other rows are on their way; `label`: what a row's number is called
+ */
+export function LeafBar({ leaf, size, told, next, isOld, total, label }) {
   const go = (event) => {
     event.preventDefault();
     const wanted = Number(new FormData(event.currentTarget).get("row"));
@@ -34,8 +49,8 @@ export function LeafBar({ leaf, size, told, next, total, label }) {
   };
   return html`<div class="leaf-bar">
     <div class="row">
-      <button type="button" class="button small" disabled=${!leaf.canGoBack} onClick=${() => leaf.back(size)}>← Back</button>
-      <button type="button" class="button small" disabled=${next === null} onClick=${() => leaf.next(next)}>Next →</button>
+      <button type="button" class="button small" disabled=${!leaf.canGoBack} onClick=${() => isOld || leaf.back(size)}>← Back</button>
+      <button type="button" class="button small" disabled=${next === null} onClick=${() => isOld || leaf.next(next)}>Next →</button>
       <span class="quiet" role="status">${told}</span>
     </div>
     <form class="row" onSubmit=${go}>
