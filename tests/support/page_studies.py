@@ -41,7 +41,7 @@ ENDS = {"nearest first": 1.72, "random": 1.94, "farthest first": 2.11}
 """Where the loss of each arrangement ends."""
 _METHODS = {"nearest first": "as_is", "random": "random", "farthest first": "round_robin"}
 _TASKS = ("entailment", "question answering", "summarisation", "translation")
-_WORDS = "the mill stood by a slow river and its wheel had not turned for years".split()
+_WORDS = ("the", "mill", "stood", "by", "a", "slow", "river", "and", "its", "wheel", "had", "not", "turned")
 _START = 6.4
 _METRICS_OF = {
     RunKind.LOSS: [MetricName.LOSS],

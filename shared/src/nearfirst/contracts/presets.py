@@ -18,8 +18,8 @@ class PresetDataset(Contract):
     name: str
     """In the preset: `train`."""
     source: str
-    """`bundled`: it comes with Nearfirst. Otherwise a file that the server doesn't have: a registered dataset is to take
-    its place."""
+    """`bundled`: it comes with Nearfirst. Otherwise a file that the server lacks: a registered dataset is to take its
+    place."""
     is_bundled: bool
 
 

@@ -79,7 +79,9 @@ def test_a_finished_study_says_in_words_what_helped_and_how_sure_one_can_be(page
     answers = page.locator(".answer")
     expect(answers).to_have_count(2)
     expect(answers.first).to_contain_text(
-        re.compile(r"nearest first is better: at step 60 its loss is 0\.\d{3} lower than that of random, 95 % interval −0")
+        re.compile(
+            r"nearest first is better: at step 60 its loss is 0\.\d{3} lower than that of random, 95 % interval −0"
+        )
     )
     expect(answers.last).to_contain_text("farthest first is worse")
     expect(page.get_by_role("img", name=re.compile("Loss over steps.*nearest first: from"))).to_be_visible()

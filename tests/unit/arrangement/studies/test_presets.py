@@ -20,7 +20,10 @@ from nearfirst.settings import Settings
 from nearfirst_arrangement.app import make_app
 from nearfirst_arrangement.studies.presets import models_folder
 
-ROWS = "".join(json.dumps({"instruction": f"Say {n}.", "output": f"It is {n}.", "task": f"t{n % 5}"}) + "\n" for n in range(40))  # fmt: skip
+ROWS = "".join(
+    json.dumps({"instruction": f"Say {n}.", "output": f"It is {n}.", "task": f"t{n % 5}"}) + "
+" for n in range(40)
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -119,8 +122,8 @@ def test_parts_of_the_bundled_data_are_disjoint_and_make_up_the_whole(api: TestC
     counts = [api.get(f"/datasets/{each}").json()["num_examples"] for each in ids]
     assert len(ids) == 3
     assert sum(counts) == len(load_dataset(bundled_path(), split="train").examples)
-    tasks = [{row["task"] for row in part} for part in parts]
-    assert not (tasks[0] & tasks[1] or tasks[0] & tasks[2] or tasks[1] & tasks[2])
+    first, second, third = ({row["task"] for row in part} for part in parts)
+    assert len(first | second | third) == len(first) + len(second) + len(third)
 
 
 def test_chosen_data_takes_the_place_of_a_presets_own(api: TestClient, own_data: str) -> None:
@@ -130,7 +133,10 @@ def test_chosen_data_takes_the_place_of_a_presets_own(api: TestClient, own_data:
 
 
 def test_a_scale_whose_files_are_elsewhere_says_which_data_to_choose(api: TestClient, own_data: str) -> None:
-    assert "datasets.train: the preset names the file flan-mini.json" in refused(api, preset="figure3", scale="paper")["detail"]
+    assert (
+        "datasets.train: the preset names the file flan-mini.json"
+        in refused(api, preset="figure3", scale="paper")["detail"]
+    )
     spec = make(api, preset="figure3", scale="paper", datasets={"train": own_data, "test": own_data})
     assert spec["training"]["model"]["name_or_path"] == "meta-llama/Llama-2-7b-hf"
 

@@ -58,7 +58,7 @@ function Node({ node, name }) {
 /** What runs now, and why what could start doesn't. */
 function Activity({ nodes, isOver }) {
   const unique = [...new Map(nodes.map((node) => [node.run, node])).values()];
-  const failed = unique.filter((node) => node.state === "failed" && node.error);
+  const failed = isOver ? [] : unique.filter((node) => node.state === "failed" && node.error && node.kind !== "evaluation");
   const running = unique.filter((node) => node.state === "running" && node.kind !== "evaluation");
   return html`<div class="activity">
     ${failed.map((node) => html`<div class="notice bad" key=${node.run}>
