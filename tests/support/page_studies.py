@@ -215,6 +215,25 @@ class StudyMaker:
         )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Seeded:
+    """A registry with studies in several states."""
+
+    maker: StudyMaker
+    done: str
+    """A study that has succeeded."""
+    under_way: str
+    """Without a baseline: one training has ended, one is under way, one waits."""
+    failed: str
+    sweeps: list[str]
+    """Ten studies of twelve trainings; nothing of them has begun. The first is paused."""
+
+    def run_of(self, study: str, kind: RunKind, arrangement: str) -> str:
+        """The id of a study's run, with its first seed."""
+        nodes = self.maker.nodes(study)
+        return next(node.run for node in nodes if node.kind is kind and node.arrangement == arrangement)
+
+
 def _example(name: str, number: int) -> dict[str, str]:
     task = _TASKS[number % len(_TASKS)]
     return {

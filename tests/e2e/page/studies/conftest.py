@@ -1,10 +1,9 @@
 """An API of its own for the views of studies and evaluations, on a registry that has some in every state."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
-from tests.support.page_studies import StudyMaker
+from tests.support.page_studies import Seeded, StudyMaker
 from tests.support.served import served
 
 from nearfirst.contracts.runs import RunKind
@@ -17,25 +16,6 @@ from nearfirst_arrangement.app import make_app
 
 NUM_SWEEPS = 10
 _FOUR = ["as_is", "random", "round_robin", "random"]
-
-
-@dataclass(frozen=True)
-class Seeded:
-    """What the registry has."""
-
-    maker: StudyMaker
-    done: str
-    """A study that has succeeded."""
-    under_way: str
-    """Without a baseline: one training has ended, one is under way, one waits."""
-    failed: str
-    sweeps: list[str]
-    """Ten studies of twelve trainings; nothing of them has begun. The first is paused."""
-
-    def run_of(self, study: str, kind: RunKind, arrangement: str) -> str:
-        """The id of a study's run, with its first seed."""
-        nodes = self.maker.nodes(study)
-        return next(node.run for node in nodes if node.kind is kind and node.arrangement == arrangement)
 
 
 @pytest.fixture(scope="session")

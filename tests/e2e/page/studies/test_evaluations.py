@@ -4,11 +4,12 @@ import re
 
 from playwright.sync_api import BrowserContext, Page, expect
 from tests.support import browser as chromium
+from tests.support.page_studies import Seeded
 
 from nearfirst.contracts.runs import RunKind
 
 
-def test_evaluations_are_listed_and_their_curves_laid_over_each_other(page: Page, url: str, seeded) -> None:
+def test_evaluations_are_listed_and_their_curves_laid_over_each_other(page: Page, url: str, seeded: Seeded) -> None:
     page.goto(f"{url}/#/evaluations?state=succeeded")
     near, random = (seeded.run_of(seeded.done, RunKind.EVALUATION, label) for label in ("nearest first", "random"))
     page.get_by_role("checkbox", name=f"Compare {near}").check()
@@ -20,7 +21,7 @@ def test_evaluations_are_listed_and_their_curves_laid_over_each_other(page: Page
     expect(chart).not_to_have_accessible_name(re.compile(near))
 
 
-def test_an_evaluation_shows_units_curves_and_tasks(page: Page, url: str, seeded) -> None:
+def test_an_evaluation_shows_units_curves_and_tasks(page: Page, url: str, seeded: Seeded) -> None:
     evaluation = seeded.run_of(seeded.done, RunKind.EVALUATION, "nearest first")
     page.goto(f"{url}/#/evaluations/{evaluation}")
     units = page.get_by_role("region", name="Units of each checkpoint")
@@ -32,7 +33,9 @@ def test_an_evaluation_shows_units_curves_and_tasks(page: Page, url: str, seeded
     expect(chart).to_have_accessible_name(re.compile("entailment: from .*translation: from"))
 
 
-def test_one_test_row_is_shown_at_each_checkpoint_and_the_arrow_keys_go_on(page: Page, url: str, seeded) -> None:
+def test_one_test_row_is_shown_at_each_checkpoint_and_the_arrow_keys_go_on(
+    page: Page, url: str, seeded: Seeded
+) -> None:
     evaluation = seeded.run_of(seeded.done, RunKind.EVALUATION, "nearest first")
     page.goto(f"{url}/#/evaluations/{evaluation}")
     cards = page.locator(".answer-card")
@@ -51,7 +54,9 @@ def test_one_test_row_is_shown_at_each_checkpoint_and_the_arrow_keys_go_on(page:
     expect(page.get_by_text("Translation, instructions, test, number 3.")).to_be_visible()
 
 
-def test_an_evaluation_is_submitted_and_refused_at_its_fields(context: BrowserContext, url: str, seeded) -> None:
+def test_an_evaluation_is_submitted_and_refused_at_its_fields(
+    context: BrowserContext, url: str, seeded: Seeded
+) -> None:
     job = seeded.run_of(seeded.done, RunKind.TRAIN_JOB, "random")
     with chromium.opened(context, url, "422") as (page, _):
         page.goto(f"{url}/#/evaluations/new?train_job={job}")

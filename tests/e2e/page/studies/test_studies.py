@@ -4,13 +4,19 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import BrowserContext, Page, Request, expect
+from tests.support import browser as chromium
+from tests.support.page_studies import Seeded
+
+from nearfirst.contracts.runs import RunKind
 
 SERIOUS = {"serious", "critical"}
+LOOKS: list[tuple[Literal["light", "dark"], int]] = [("light", 1280), ("dark", 400)]
 VISIBLE_WAIT_S = 5.0
 """Of the whole view, on a machine that does other things too; alone it is a tenth of it."""
 VIEWS = {
@@ -33,8 +39,8 @@ def asked(page: Page) -> Iterator[list[str]]:
     """The paths of the API that the page asks meanwhile."""
     found: list[str] = []
 
-    def note(request: object) -> None:
-        path = urlsplit(request.url).path  # type: ignore[attr-defined]
+    def note(request: Request) -> None:
+        path = urlsplit(request.url).path
         if "/assets/" not in path and path not in ("/", "/events"):
             found.append(path)
 
@@ -49,7 +55,7 @@ def open_study(page: Page, url: str, study: str) -> None:
 
 
 def test_ten_studies_of_twelve_runs_are_listed_filtered_and_opened_with_few_requests(
-    page: Page, url: str, seeded
+    page: Page, url: str, seeded: Seeded
 ) -> None:
     page.goto(f"{url}/#/")
     expect(page.get_by_role("heading", level=1)).to_be_visible()
@@ -74,7 +80,9 @@ def test_ten_studies_of_twelve_runs_are_listed_filtered_and_opened_with_few_requ
     assert max(listed_s, opened_s) < VISIBLE_WAIT_S
 
 
-def test_a_finished_study_says_in_words_what_helped_and_how_sure_one_can_be(page: Page, url: str, seeded) -> None:
+def test_a_finished_study_says_in_words_what_helped_and_how_sure_one_can_be(
+    page: Page, url: str, seeded: Seeded
+) -> None:
     open_study(page, url, seeded.done)
     answers = page.locator(".answer")
     expect(answers).to_have_count(2)
@@ -97,7 +105,7 @@ def test_a_finished_study_says_in_words_what_helped_and_how_sure_one_can_be(page
     assert "nearest first" in download.value.path().read_text()
 
 
-def test_a_study_under_way_shows_what_runs_what_waits_and_grows(page: Page, url: str, seeded) -> None:
+def test_a_study_under_way_shows_what_runs_what_waits_and_grows(page: Page, url: str, seeded: Seeded) -> None:
     open_study(page, url, seeded.under_way)
     expect(page.get_by_text("baseline: none is given")).to_be_visible()
     expect(page.get_by_role("link", name="Training of random, seed 0: running, 75 %")).to_be_visible()
@@ -109,14 +117,14 @@ def test_a_study_under_way_shows_what_runs_what_waits_and_grows(page: Page, url:
     expect(chart).to_have_accessible_name(re.compile(r"nearest first: from \S+ to \S+ at step 60"), timeout=30_000)
 
 
-def test_a_failed_run_is_named_and_its_study_can_be_resumed(page: Page, url: str, seeded) -> None:
+def test_a_failed_run_is_named_and_its_study_can_be_resumed(page: Page, url: str, seeded: Seeded) -> None:
     open_study(page, url, seeded.failed)
     expect(page.get_by_text("step 41: the loss is not a finite number").first).to_be_visible()
     expect(page.get_by_role("link", name=re.compile("Training of farthest first, seed 0: failed"))).to_be_visible()
     expect(page.get_by_role("button", name="Resume")).to_be_visible()
 
 
-def test_a_study_is_paused_resumed_given_seeds_and_cancelled(page: Page, url: str, seeded) -> None:
+def test_a_study_is_paused_resumed_given_seeds_and_cancelled(page: Page, url: str, seeded: Seeded) -> None:
     open_study(page, url, seeded.sweeps[1])
     for button, confirm, state in (("Pause", "Pause", "paused"), ("Resume", "Resume", "queued")):
         page.get_by_role("button", name=button, exact=True).click()
@@ -157,13 +165,10 @@ def test_the_paper_scale_says_which_data_it_needs(page: Page, url: str) -> None:
     expect(page.get_by_role("button", name="Run study")).to_be_disabled()
 
 
-@pytest.mark.parametrize("page_tolerates", ["422"])
 def test_a_spec_of_ones_own_is_refused_at_its_fields_and_warned_of(
-    context, url: str, seeded, page_tolerates: str
+    context: BrowserContext, url: str, seeded: Seeded
 ) -> None:
-    from tests.support import browser as chromium
-
-    with chromium.opened(context, url, page_tolerates) as (page, _):
+    with chromium.opened(context, url, "422") as (page, _):
         page.goto(f"{url}/#/studies/new?source=own")
         train, test = (seeded.maker.dataset(f"instructions, {part}", 0) for part in ("train", "test"))
         text = "\n".join(
@@ -194,16 +199,14 @@ def test_a_spec_of_ones_own_is_refused_at_its_fields_and_warned_of(
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_axe_finds_nothing_serious_and_nothing_is_wider_than_the_window(
-    page: Page, url: str, seeded, view: str
+    page: Page, url: str, seeded: Seeded, view: str
 ) -> None:
-    from nearfirst.contracts.runs import RunKind
-
     evaluation = seeded.run_of(seeded.done, RunKind.EVALUATION, "random")
     page.goto(f"{url}/{VIEWS[view].format(seeded=seeded, evaluation=evaluation)}")
     expect(page.get_by_role("heading", level=1)).to_be_visible()
     expect(page.locator(".skeleton")).to_have_count(0)
-    for theme, width in (("light", 1280), ("dark", 400)):
-        page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+    for theme, width in LOOKS:
+        page.emulate_media(color_scheme=theme)
         page.set_viewport_size({"width": width, "height": 900})
         found = Axe().run(page).response["violations"]
         serious = [

@@ -21,8 +21,7 @@ from nearfirst_arrangement.app import make_app
 from nearfirst_arrangement.studies.presets import models_folder
 
 ROWS = "".join(
-    json.dumps({"instruction": f"Say {n}.", "output": f"It is {n}.", "task": f"t{n % 5}"}) + "
-" for n in range(40)
+    json.dumps({"instruction": f"Say {n}.", "output": f"It is {n}.", "task": f"t{n % 5}"}) + "\n" for n in range(40)
 )
 
 
