@@ -82,7 +82,7 @@ class OwnAnswers:
         tokens = [each for each in given if isinstance(each, int)]
         if tokens:
             return [tokens]
-        return [each if isinstance(each, list) else self._encoded(each) for each in given]
+        return [self._encoded(each) if isinstance(each, str) else each for each in given if not isinstance(each, int)]
 
     def _encoded(self, text: str) -> list[int]:
         try:

@@ -41,7 +41,8 @@ def offered_presets() -> list[StudyPreset]:
 
 
 def _offered(name: str, text: str) -> StudyPreset:
-    scales = {scale: parse_preset(text, name, _NOWHERE, scale) for scale in scale_names(text, name) or [None]}
+    names: list[str | None] = [*scale_names(text, name)] or [None]
+    scales = {scale: parse_preset(text, name, _NOWHERE, scale) for scale in names}
     first = next(iter(scales.values()))
     return StudyPreset(
         name=name,
