@@ -9,7 +9,7 @@ from nearfirst.contracts.nodes import NodePart, PartOutcome, PartState
 from nearfirst.contracts.progress import Fenced
 from nearfirst.contracts.runs import RunKind
 from nearfirst.contracts.workers import GroupNode, WorkerAnnouncement
-from nearfirst.registry import node_parts, runs, workers
+from nearfirst.registry import node_parts, runs, sweep, workers
 from nearfirst.registry.database import Database, utc_now
 from nearfirst.registry.models import RunRow, WorkerRow
 from nearfirst.registry.node_parts import NodeLost
@@ -94,11 +94,18 @@ def test_a_group_without_a_machine_is_not_asked(database: Database) -> None:
     assert part_of(database, "one/1") is None
 
 
-def test_a_part_lasts_as_long_as_the_lease(database: Database, claimed: Claim) -> None:
+def test_a_follower_hears_of_a_lease_that_ran_out_and_may_yet_be_renewed(database: Database, claimed: Claim) -> None:
     with database.write() as session:
         past = utc_now(session) - timedelta(seconds=1)
         session.execute(update(RunRow).where(RunRow.id == claimed.run_id).values(lease_expires_at=past))
-    assert part_of(database, "one/1") is None
+    with database.write() as session:
+        found = node_parts.part_of_follower(session, "one/1")
+        assert found is not None
+        assert -10 < found.lease_left_s < 0
+        runs.renew(session, claimed, LEASE_S)
+        renewed = node_parts.part_of_follower(session, "one/1")
+        assert renewed is not None
+        assert 0 < renewed.lease_left_s <= LEASE_S
 
 
 def test_a_part_is_over_when_the_run_is_cancelled_claimed_again_or_the_leader_says_so(
@@ -116,6 +123,11 @@ def test_a_part_is_over_when_the_run_is_cancelled_claimed_again_or_the_leader_sa
     assert part_of(database, "one/1") is not None
     with database.write() as session:
         node_parts.ask_for_the_end(session, second)
+    assert part_of(database, "one/1") is None
+    with database.write() as session:
+        past = utc_now(session) - timedelta(seconds=1)
+        session.execute(update(RunRow).where(RunRow.id == second.run_id).values(lease_expires_at=past))
+        assert sweep.recover_lost_leases(session, max_lost_leases=9) == [second.run_id]
     assert part_of(database, "one/1") is None
     third = claim(database)
     ask(database, third)

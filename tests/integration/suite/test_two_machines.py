@@ -20,7 +20,7 @@ from tests.support.trainers import family_of, ranks_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-LEASE_S = 6.0
+LEASE_S = 8.0
 EPOCHS, NUM_STEPS = 24, 180
 """60 rows, 8 a step."""
 WAIT_S = 300

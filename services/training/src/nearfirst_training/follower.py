@@ -83,7 +83,8 @@ class Follower:
         try:
             return self._done(part, tenure)
         except Fenced as error:
-            return PartOutcome(state=PartState.ENDED, detail=str(error))
+            state = PartState.ENDED if tenure.was_told else PartState.DIED
+            return PartOutcome(state=state, detail=str(error))
         except Interrupted as error:
             return PartOutcome(state=PartState.INTERRUPTED, detail=str(error))
         except ProcessDied as error:

@@ -49,9 +49,14 @@ class Tenure(threading.Thread):
                 return
             self._ends_s = self._end_of(part, asked_s)
 
+    @property
+    def was_told(self) -> bool:
+        """Whether it is over because the registry said so."""
+        return self._over.is_set()
+
     def is_over(self) -> bool:
         """Whether every process of the part must end now."""
-        return self._over.is_set() or time.monotonic() > self._ends_s
+        return self.was_told or time.monotonic() > self._ends_s
 
     def check(self) -> None:
         """Raise when the work must end.
@@ -60,8 +65,10 @@ class Tenure(threading.Thread):
             Fenced: the part is over.
             Interrupted: this machine is being shut down.
         """
+        if self.was_told:
+            raise Fenced(f"attempt {self._part.attempt} is over")
         if self.is_over():
-            raise Fenced(f"{self._part.run_id}: attempt {self._part.attempt} is over")
+            raise Fenced("no news of the lease came in time, so its processes were killed before it could run out")
         if self._worker.shutting_down.is_set():
             raise Interrupted("the follower shuts down")
 

@@ -29,13 +29,13 @@ class PartState(StrEnum):
     """How a follower's part of an attempt ended."""
 
     ENDED = "ended"
-    """In order; of an attempt that is over also: it was killed, as it should be."""
+    """In order, or by a kill because the registry said that the attempt is over."""
     INTERRUPTED = "interrupted"
     """Its machine is being shut down."""
     FAILED = "failed"
     """A rank said what was wrong."""
     DIED = "died"
-    """Its processes vanished, or never were."""
+    """Its processes vanished, or had to be killed because the registry didn't answer while the lease lasted."""
 
 
 class PartOutcome(Contract):
@@ -57,7 +57,7 @@ class FollowerPart(Contract):
     job_digest: str
     """sha256 of the job file that the leader has written into the run's folder."""
     lease_left_s: float
-    """Of the run's lease, at the moment of asking."""
+    """Of the run's lease, at the moment of asking; negative: it ran out, and its leader may yet renew it."""
 
 
 class FollowerStatus(Contract):

@@ -98,15 +98,13 @@ def _of_attempt(claimed: Claim) -> list[ColumnElement[bool]]:
 def part_of_follower(session: Session, worker_id: str) -> FollowerPart | None:
     """What a follower has to do now; None: nothing, or what it did is over.
 
-    A part is over when its leader says so, when the run was cancelled, and when the leader's lease ran out or somebody
-    else has claimed the run.
+    A part is over when its leader says so, when the run was cancelled, and when the run was taken from its leader.
     """
-    now = utc_now(session)
     good = and_(
         RunRow.id == NodePartRow.run_id,
         RunRow.attempt == NodePartRow.attempt,
         RunRow.state == RunState.RUNNING,
-        RunRow.lease_expires_at > now,
+        RunRow.lease_expires_at.is_not(None),
     )
     query = (
         select(NodePartRow, RunRow.spec, RunRow.lease_expires_at)
@@ -124,7 +122,7 @@ def part_of_follower(session: Session, worker_id: str) -> FollowerPart | None:
         spec=spec,
         part=NodePart.model_validate(row.part),
         job_digest=row.job_digest,
-        lease_left_s=(expires_at - now).total_seconds(),
+        lease_left_s=(expires_at - utc_now(session)).total_seconds(),
     )
 
 
