@@ -89,11 +89,11 @@ def test_only_what_fits_the_method_is_asked_for(page: Page, url: str, orders: Pa
     page.goto(f"{url}/#/arrangements/new?train={orders.train}&test={orders.test}")
     expect(page.get_by_label("Train on", exact=True)).to_have_value(orders.train)
     expect(page.get_by_label("Up to round")).to_be_visible()
-    expect(page.get_by_label("Seed")).to_have_count(0)
+    expect(page.get_by_label("Seed", exact=True)).to_have_count(0)
     page.get_by_role("radio", name=re.compile("^Random")).check()
     for gone in ("Up to round", "Order", "Similarity", "Model"):
         expect(page.get_by_label(gone, exact=True)).to_have_count(0)
-    page.get_by_label("Seed").fill("12")
+    page.get_by_label("Seed", exact=True).fill("12")
     page.get_by_role("button", name="Arrange", exact=True).click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Random")
     expect(page.get_by_text("It waits", exact=True)).to_be_visible()

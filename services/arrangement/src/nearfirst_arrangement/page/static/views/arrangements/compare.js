@@ -13,12 +13,12 @@ import { distanceName, middles } from "./distance.js";
 import { isSeeded, title } from "./methods.js";
 import { MixBars, MixLegend, taskColours } from "./task_mix.js";
 
-/** @param {{ids: string[], onRemove: (id: string) => void}} props */
-export function Compare({ ids, onRemove }) {
+/** @param {{ids: string[], onRemove: (id: string) => void, onDone: () => void}} props */
+export function Compare({ ids, onRemove, onDone }) {
   const load = (signal) => Promise.all(ids.map((id) => getJson(`/arrangements/${encodeURIComponent(id)}`, {}, signal)));
   const loaded = useLoaded(load, [ids]);
   return html`
-    <${Panel} title="Compared" actions=${html`<button type="button" class="button small" onClick=${() => ids.forEach(onRemove)}>Done</button>`}>
+    <${Panel} title="Compared" actions=${html`<button type="button" class="button small" onClick=${onDone}>Done</button>`}>
       <${Await} of=${loaded} lines=${2}>
         ${(both) => html`
           <ul class="chips">${both.map((each) => html`<${Chosen} key=${each.id} arrangement=${each} onRemove=${onRemove} />`)}</ul>

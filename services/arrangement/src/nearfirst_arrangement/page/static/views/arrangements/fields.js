@@ -4,10 +4,10 @@ import { useJson } from "../../core/data.js";
 import { count } from "../../core/format.js";
 import { html } from "../../core/ui.js";
 import { METHODS, isSeeded, needsEmbeddings, orderMeans, ordersOf } from "./methods.js";
+import { KINDS } from "./spec.js";
 
 const MOST_DATASETS = 200;
 const HOWS = [["", "All rows"], ["random", "Some, drawn at random"], ["first", "The first ones"], ["polar", "Half the nearest, half the farthest"], ["uniform", "Evenly over near and far"]];
-const KINDS = [["sentence-transformer", "Sentence transformer"], ["causal-lm", "Causal language model"]];
 const TEXTS = [["first_turn", "The first question and answer"], ["all_turns", "All turns"], ["instruction", "The first question alone"]];
 const ENCODERS = [["sentence-transformers/all-MiniLM-L6-v2", "the default"], ["package:all-MiniLM-L6-v2", "the same weights, from a Python package"]];
 
@@ -78,15 +78,23 @@ export function RepresentationFields({ form, set, errors, isNeeded }) {
     return html`<label class="check"><input type="checkbox" checked=${false} onChange=${() => set("hasRepresentation")(true)} />
       Measure similarities for the report all the same</label>`;
   }
+  const isOther = form.other !== null && form.kind === form.other.kind;
+  const kinds = form.other === null ? KINDS : [...KINDS, [form.other.kind, `${form.other.kind}, as it was`]];
   return html`
     ${isNeeded ? null : html`<label class="check"><input type="checkbox" checked onChange=${() => set("hasRepresentation")(false)} />Measure similarities for the report all the same</label>`}
     <div class="form-grid">
-      <${SelectField} label="Kind" value=${form.kind} options=${KINDS} onChange=${set("kind")} error=${errors.kind} />
-      <${TextField} label="Model" value=${form.model} onChange=${set("model")} error=${errors.model} suggestions=${ENCODERS} placeholder=${ENCODERS[0][0]}
-        hint=${html`A hub id, <code>package:NAME</code>, or a folder on the server.`} />
-      <${SelectField} label="Text" value=${form.text} options=${TEXTS} onChange=${set("text")} />
-      <${TextField} label="Tokens" type="number" min="1" value=${form.maxLength} onChange=${set("maxLength")} error=${errors.maxLength} placeholder="the model's limit" hint="Longer texts are cut." />
-      <${SelectField} label="Precision" value=${form.precision} onChange=${set("precision")} error=${errors.precision} options=${[["exact", "Exact: fp32"], ["fast", "Fast: bf16"]]} />
-      ${form.kind === "causal-lm" ? html`<${SelectField} label="Pooling" value=${form.pooling} onChange=${set("pooling")} error=${errors.pooling} options=${[["weighted_mean", "Weighted mean"], ["mean", "Mean"]]} />` : null}
+      <${SelectField} label="Kind" value=${form.kind} options=${kinds} onChange=${set("kind")} error=${errors.kind} />
+      ${isOther ? null : html`<${EncoderFields} form=${form} set=${set} errors=${errors} />`}
     </div>`;
+}
+
+/** An encoder's own settings. @param {Part} props */
+function EncoderFields({ form, set, errors }) {
+  return html`
+    <${TextField} label="Model" value=${form.model} onChange=${set("model")} error=${errors.model} suggestions=${ENCODERS} placeholder=${ENCODERS[0][0]}
+      hint=${html`A hub id, <code>package:NAME</code>, or a folder on the server.`} />
+    <${SelectField} label="Text" value=${form.text} options=${TEXTS} onChange=${set("text")} />
+    <${TextField} label="Tokens" type="number" min="1" value=${form.maxLength} onChange=${set("maxLength")} error=${errors.maxLength} placeholder="the model's limit" hint="Longer texts are cut." />
+    <${SelectField} label="Precision" value=${form.precision} onChange=${set("precision")} error=${errors.precision} options=${[["exact", "Exact: fp32"], ["fast", "Fast: bf16"]]} />
+    ${form.kind === "causal-lm" ? html`<${SelectField} label="Pooling" value=${form.pooling} onChange=${set("pooling")} error=${errors.pooling} options=${[["weighted_mean", "Weighted mean"], ["mean", "Mean"]]} />` : null}`;
 }

@@ -29,7 +29,7 @@ export function ArrangementList() {
     ? html`<${Empty} title="No arrangement fits"><a href=${link("/arrangements")}>Show all</a><//>`
     : html`<${Empty} title="No arrangements yet"><span>An arrangement puts a dataset into the order in which it is trained on.</span>${add}<//>`;
   return html`<${View} title="Arrangements" hint="Orders in which datasets are trained on. Choose two to compare them." actions=${add}>
-    ${compared.length ? html`<${Compare} ids=${compared} onRemove=${toggle} />` : null}
+    ${compared.length ? html`<${Compare} ids=${compared} onRemove=${toggle} onDone=${() => setQuery({ compare: null })} />` : null}
     <div class="filters">
       <${SearchFilter} label="Find by id, method, order, dataset …" value=${query.text} />
       <${StateFilter} value=${query.state} />

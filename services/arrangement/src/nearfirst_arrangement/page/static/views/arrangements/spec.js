@@ -1,13 +1,17 @@
 /** What the form for an arrangement holds, and the spec that it makes. */
 import { isSeeded, needsEmbeddings, ordersOf } from "./methods.js";
 
-/** The form before anything is filled in: text, as inputs have it. */
+/** The form before anything is filled in: text, as inputs have it. `other`: a representation that it can't describe. */
 export const BLANK = {
   train: "", trainTasks: "", test: "", testTasks: "",
   method: "tma", order: "nft", limit: "", granularity: "fine", similarity: "cosine", fidelity: "corrected", seed: "0",
   selectHow: "", selectPerTask: "100", testPerTask: "", wMin: "1", wAvg: "auto", roundsFrom: "", roundsTo: "",
   hasRepresentation: false, kind: "sentence-transformer", model: "", text: "first_turn", precision: "exact", maxLength: "", pooling: "weighted_mean",
+  other: null,
 };
+
+/** Kinds of representation that the form can describe; value and words. @type {[string, string][]} */
+export const KINDS = [["sentence-transformer", "Sentence transformer"], ["causal-lm", "Causal language model"]];
 
 /** The name of a field in the API's answers -> its name here. */
 export const API_FIELDS = {
@@ -38,6 +42,7 @@ export function formOf(spec) {
     hasRepresentation: spec.representation !== null, kind: represented.kind ?? BLANK.kind, model: represented.model ?? "",
     text: represented.text ?? BLANK.text, precision: represented.precision ?? BLANK.precision,
     maxLength: text(represented.max_length), pooling: represented.pooling ?? BLANK.pooling,
+    other: spec.representation && !KINDS.some(([kind]) => kind === represented.kind) ? represented : null,
   };
 }
 
@@ -76,6 +81,7 @@ function isRepresented(form) {
 }
 
 function representationOf(form) {
+  if (form.other !== null && form.kind === form.other.kind) return form.other;
   const found = { kind: form.kind, text: form.text, precision: form.precision };
   if (form.model.trim() !== "") found.model = form.model.trim();
   if (form.kind === "causal-lm") found.pooling = form.pooling;
