@@ -22,6 +22,7 @@ export function NewStudy() {
   const [datasets, setDatasets] = useState({});
   const [text, setText] = useState("");
   const [seeds, setSeeds] = useState("");
+  const [estimate, setEstimate] = useState(null);
   const key = useRef(crypto.randomUUID());
   const preset = presets.data?.items.find((each) => each.name === query.preset) ?? presets.data?.items[0];
   const scale = preset && scaleOf(preset, query.scale);
@@ -35,9 +36,8 @@ export function NewStudy() {
   };
   const estimating = useAction(async () => {
     const spec = await makeSpec();
-    return setEstimate({ spec, ...(await postJson("/studies", spec, { query: { dry_run: true } })) }) ?? true;
+    return { spec, ...(await postJson("/studies", spec, { query: { dry_run: true } })) };
   });
-  const [estimate, setEstimate] = useState(null);
   const submitting = useAction(async () => postJson("/studies", await makeSpec(), { idempotencyKey: key.current }));
   const problem = submitting.problem ?? estimating.problem;
   const change = (act) => (value) => {
@@ -47,10 +47,10 @@ export function NewStudy() {
     submitting.forget();
     key.current = crypto.randomUUID();
   };
-  const check = () => {
+  const check = async () => {
     submitting.forget();
     setEstimate(null);
-    estimating.run();
+    setEstimate((await estimating.run()) ?? null);
   };
   const run = async (event) => {
     event.preventDefault();
