@@ -105,6 +105,9 @@ class RunningSuite:
     def pid(self, name: str) -> int:
         return self._processes[name].pid
 
+    def is_running(self, name: str) -> bool:
+        return self._processes[name].poll() is None
+
     def settings(self) -> dict[str, str]:
         """Where this suite keeps things."""
         return {"database_url": self._environment["NEARFIRST_DATABASE_URL"], "store_url": str(self.home / "store")}
