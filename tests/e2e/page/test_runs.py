@@ -197,7 +197,7 @@ def test_a_hundred_thousand_points_are_drawn_in_under_a_second(page: Page, url: 
 
 
 def slowdown() -> float:
-    """How many times longer work takes here and now than it would with a core to itself: others use this machine, too."""
+    """How many times longer work takes now than it would with a core to itself: others use this machine, too."""
     wall_s, cpu_s = time.perf_counter(), time.process_time()
     while time.process_time() - cpu_s < 0.2:
         sum(range(1000))
