@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import BrowserContext, expect
 from tests.support.page_studies import Seeded, StudyMaker
 from tests.support.served import served
 
@@ -23,9 +23,10 @@ PATIENCE_MS = 30_000
 """Reports are computed when they are asked for, and other tests may have the machine's cores meanwhile."""
 
 
-@pytest.fixture(scope="session", autouse=True)
-def patience() -> None:
+@pytest.fixture(autouse=True)
+def patience(context: BrowserContext) -> None:
     expect.set_options(timeout=PATIENCE_MS)
+    context.set_default_timeout(2 * PATIENCE_MS)
 
 
 @pytest.fixture(scope="session")

@@ -64,7 +64,7 @@ export function sentenceOf(effect) {
   const average = area.mean === null || area.verdict === "not clear"
     ? "On average over all steps the difference isn't clear."
     : `On average over all steps it is ${area.verdict} by ${valueOf(Math.abs(area.mean), metric)}.`;
-  return html`<strong>${arrangement}</strong> ${` is ${sides[end.verdict]}: at step ${count(effect.end_step)} its ${name} is `}
+  return html`<strong>${arrangement}</strong> ${`is ${sides[end.verdict]}: at step ${count(effect.end_step)} its ${name} is `}
     <strong>${valueOf(Math.abs(end.mean), metric)} ${way}</strong>
     ${` than that of ${reference}${end.low === null ? "" : `, 95 % interval ${intervalOf(end.low, end.high, metric)}`}. ${average}`}`;
 }
