@@ -101,8 +101,8 @@ check-generation: $(INSTALLED) $(VLLM_VENV)/.installed  ## a real vLLM: swaps, r
 check-trajectory: $(INSTALLED) $(VLLM_VENV)/.installed  ## twelve checkpoints measured through vLLM and the workers, which are killed meanwhile
 	$(BIN)/python -m pytest -m slow tests/campaigns/test_trajectory.py
 
-check-study: $(INSTALLED)  ## `nearfirst study run`, killed in the middle and run again: nothing is done twice
-	$(BIN)/python -m pytest -m slow tests/e2e/test_study.py
+check-study: $(INSTALLED)  ## a study killed in the middle and run again: nothing is done twice; the page on a running suite
+	$(BIN)/python -m pytest -m slow tests/e2e/test_study.py tests/e2e/page
 
 check-guides: $(INSTALLED)  ## the guides in docs/guides, run as they are written
 	$(BIN)/python -m tests.support.helm
