@@ -13,7 +13,7 @@ import numpy as np
 from nearfirst.contracts.problems import Problem
 from nearfirst.contracts.runs import RunKind
 from nearfirst.queue.app import make_celery
-from nearfirst.queue.execution import RunContext, RunResult, Worker
+from nearfirst.queue.context import RunContext, RunResult, Worker
 from nearfirst.registry import records, runs
 from nearfirst.registry.database import Database
 from nearfirst.registry.runs import Claim

@@ -25,7 +25,7 @@ from nearfirst.contracts.studies import StudyNode, StudySpec
 from nearfirst.contracts.training import Checkpoint, CheckpointTier, MetricRow
 from nearfirst.data.test_rows import TestRow, read_test_rows
 from nearfirst.queue.app import make_celery
-from nearfirst.queue.execution import RunContext, Worker
+from nearfirst.queue.context import RunContext, Worker
 from nearfirst.registry import evaluations, records, runs, study_states
 from nearfirst.registry.database import Database
 from nearfirst.registry.models import RunRow

@@ -14,7 +14,7 @@ from nearfirst.contracts.progress import Interrupted
 from nearfirst.contracts.receipts import Receipt
 from nearfirst.contracts.runs import RunKind
 from nearfirst.contracts.training import Checkpoint, CheckpointTier, TrainSpec
-from nearfirst.queue.execution import RunContext, RunResult
+from nearfirst.queue.context import RunContext, RunResult
 from nearfirst.queue.process import make_training_app
 from nearfirst.registry import runs
 from nearfirst.settings import get_settings

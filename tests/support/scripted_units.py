@@ -29,7 +29,7 @@ from nearfirst.contracts.problems import InvalidModel
 from nearfirst.contracts.queues import Queue, TaskName
 from nearfirst.contracts.runs import RunKind
 from nearfirst.data.test_rows import TestRow, read_test_rows
-from nearfirst.queue.execution import RunContext, RunResult
+from nearfirst.queue.context import RunContext, RunResult
 from nearfirst.queue.process import make_worker_app
 from nearfirst.settings import get_settings
 

@@ -5,7 +5,7 @@ import sys
 
 from tests.support import scripted_training
 
-from nearfirst.queue.execution import RunContext, RunResult
+from nearfirst.queue.context import RunContext, RunResult
 from nearfirst.queue.process import make_training_app
 from nearfirst.settings import get_settings
 from nearfirst_training.tasks import run_process

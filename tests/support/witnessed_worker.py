@@ -2,7 +2,7 @@
 
 import os
 
-from nearfirst.queue.execution import RunContext, RunResult
+from nearfirst.queue.context import RunContext, RunResult
 from nearfirst.queue.process import make_training_app
 from nearfirst.settings import get_settings
 from nearfirst_training import tasks

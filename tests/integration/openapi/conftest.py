@@ -19,7 +19,7 @@ from nearfirst.checkpoint_folder import open_checkpoint
 from nearfirst.contracts.keys import Role
 from nearfirst.contracts.runs import RunKind
 from nearfirst.queue.app import make_celery
-from nearfirst.queue.execution import RunContext, Worker
+from nearfirst.queue.context import RunContext, Worker
 from nearfirst.registry import records, runs
 from nearfirst.registry.api_keys import create_key
 from nearfirst.registry.database import Database

@@ -11,6 +11,7 @@ from nearfirst.contracts.runs import RunKind, RunState
 from nearfirst.contracts.training import MetricRow
 from nearfirst.registry import records, runs, sweep
 from nearfirst.registry.database import Database
+from nearfirst.registry.requeueing import requeue
 from nearfirst.registry.runs import Claim
 
 
@@ -111,7 +112,7 @@ def test_what_has_ended_can_not_be_cancelled_and_what_runs_can_not_be_resumed(da
     run_id = new_run(database)
     held = claimed(database, run_id)
     with database.write() as session, pytest.raises(StateConflict, match="running"):
-        runs.requeue(session, run_id, ARRANGEMENT)
+        requeue(session, run_id, ARRANGEMENT)
     finish(database, held)
     with database.write() as session, pytest.raises(StateConflict, match="succeeded"):
         runs.request_cancel(session, run_id, ARRANGEMENT)
@@ -123,7 +124,7 @@ def test_a_failed_run_can_be_queued_again_and_forgets_its_error(database: Databa
     with database.write() as session:
         runs.fail(session, held, PROBLEM)
     with database.write() as session:
-        runs.requeue(session, run_id, ARRANGEMENT)
+        requeue(session, run_id, ARRANGEMENT)
     again = claimed(database, run_id)
     assert again.attempt == 2
     with database.read() as session:

@@ -6,6 +6,7 @@ from nearfirst.contracts.training import Checkpoint, CheckpointTier
 from nearfirst.registry import records, runs, setbacks, sweep
 from nearfirst.registry.database import Database
 from nearfirst.registry.models import RunRow
+from nearfirst.registry.requeueing import requeue
 from nearfirst.registry.runs import Claim
 
 JOB = RunKind.TRAIN_JOB
@@ -87,6 +88,6 @@ def test_a_run_that_is_resumed_by_its_user_begins_without_setbacks(database: Dat
     run_id = new_job(database)
     assert crash(database, take(database, run_id), "it hung", max_crashes=0) is RunState.FAILED
     with database.write() as session:
-        runs.requeue(session, run_id, JOB)
+        requeue(session, run_id, JOB)
     row = row_of(database, run_id)
     assert (row.num_crashes, row.setbacks, row.error) == (0, [], None)

@@ -23,7 +23,8 @@ from tests.support.suite import RunningSuite
 from nearfirst.contracts.runs import RunKind
 from nearfirst.contracts.training import MetricRow
 from nearfirst.queue.app import make_celery
-from nearfirst.queue.execution import RunContext, RunResult, Worker, execute
+from nearfirst.queue.context import RunContext, RunResult, Worker
+from nearfirst.queue.execution import execute
 from nearfirst.registry import records, runs
 from nearfirst.registry.database import Database
 from nearfirst.registry.migrate import upgrade

@@ -16,13 +16,15 @@ from nearfirst.contracts.runs import RunKind
 from nearfirst.data.dataset import write_canonical
 from nearfirst.data.example import Example, Message
 from nearfirst.queue.app import make_celery
-from nearfirst.queue.execution import Worker, execute
+from nearfirst.queue.context import Worker
+from nearfirst.queue.execution import execute
 from nearfirst.registry import records, runs
 from nearfirst.registry.database import Database
 from nearfirst.registry.dependencies import dependencies
 from nearfirst.registry.embedding_runs import embedding_run
 from nearfirst.registry.migrate import upgrade
 from nearfirst.registry.models import RunRow
+from nearfirst.registry.requeueing import requeue
 from nearfirst.settings import Settings
 from nearfirst.similarity.embeddings import normalise
 from nearfirst.store.artifacts import Store
@@ -167,7 +169,7 @@ def test_shards_of_other_vectors_are_not_used(
     before = suite.arrange(spec, 45)
     with suite.database.write() as session:
         row = embedding_run(session, datasets["train"], REPRESENTATION, suite.store, suite.settings)
-        runs.requeue(session, row.id, RunKind.EMBEDDING, is_lost=True)
+        requeue(session, row.id, RunKind.EMBEDDING, is_lost=True)
     old = np.load(suite.store.artifact_file(str(row.artifact), "embeddings.npy"))
     try:
         suite.embed(datasets["train"], old[::-1].copy(), tmp_path)
@@ -175,7 +177,7 @@ def test_shards_of_other_vectors_are_not_used(
         fresh = suite.arrange(spec, NUM_TRAIN)
     finally:
         with suite.database.write() as session:
-            runs.requeue(session, row.id, RunKind.EMBEDDING, is_lost=True)
+            requeue(session, row.id, RunKind.EMBEDDING, is_lost=True)
         suite.embed(datasets["train"], old, tmp_path)
     assert after.result == fresh.result != before.result
     assert "compared other vectors" in caplog.text

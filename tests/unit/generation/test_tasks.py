@@ -21,7 +21,8 @@ from nearfirst.contracts.runs import RunKind
 from nearfirst.data.canonical import write_canonical
 from nearfirst.data.example import Example, Message
 from nearfirst.queue.app import make_celery
-from nearfirst.queue.execution import Worker, execute
+from nearfirst.queue.context import Worker
+from nearfirst.queue.execution import execute
 from nearfirst.registry import runs
 from nearfirst.registry.content_runs import content_run
 from nearfirst.registry.database import Database

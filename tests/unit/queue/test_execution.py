@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from nearfirst.contracts.problems import InvalidInput
+from nearfirst.contracts.problems import Crashed, InvalidInput
 from nearfirst.contracts.progress import Fenced
 from nearfirst.contracts.runs import RunKind, RunState
 from nearfirst.contracts.workers import Gpu, WorkerAnnouncement
 from nearfirst.queue.announcer import Announcer
 from nearfirst.queue.app import make_celery
 from nearfirst.queue.capacity import Capacity
-from nearfirst.queue.execution import Crashed, RunContext, RunResult, Worker, execute, execute_queue
+from nearfirst.queue.context import RunContext, RunResult, Worker
+from nearfirst.queue.execution import execute, execute_queue
 from nearfirst.queue.sweeper import Sweeper
 from nearfirst.registry import runs
 from nearfirst.registry.database import Database

@@ -16,7 +16,8 @@ from nearfirst.contracts.runs import RunKind
 from nearfirst.contracts.training import CheckpointSpec, CheckpointTier
 from nearfirst.data.dataset import load_dataset, write_canonical
 from nearfirst.queue.app import make_celery
-from nearfirst.queue.execution import RunContext, Worker, execute
+from nearfirst.queue.context import RunContext, Worker
+from nearfirst.queue.execution import execute
 from nearfirst.registry import runs
 from nearfirst.registry.database import Database
 from nearfirst.registry.migrate import upgrade

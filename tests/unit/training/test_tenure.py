@@ -11,7 +11,7 @@ from nearfirst.contracts.progress import Fenced, Interrupted
 from nearfirst.contracts.runs import RunKind
 from nearfirst.contracts.workers import GroupNode, WorkerAnnouncement
 from nearfirst.queue.app import make_celery
-from nearfirst.queue.execution import Worker
+from nearfirst.queue.context import Worker
 from nearfirst.registry import node_parts, runs, workers
 from nearfirst.registry.database import Database
 from nearfirst.registry.migrate import upgrade

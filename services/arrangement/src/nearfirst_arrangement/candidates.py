@@ -15,7 +15,7 @@ import numpy as np
 from nearfirst.contracts.arrangements import Similarity
 from nearfirst.contracts.candidates import CandidateKind, CandidatesSpec
 from nearfirst.contracts.runs import RunKind
-from nearfirst.queue.execution import RunContext, RunResult
+from nearfirst.queue.context import RunContext, RunResult
 from nearfirst.registry.dependencies import dependencies
 from nearfirst.similarity.aggregates import DistanceAggregates, distance_aggregates
 from nearfirst.similarity.candidates import (

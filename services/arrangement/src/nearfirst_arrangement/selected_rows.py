@@ -12,7 +12,7 @@ from nearfirst.contracts.runs import RunKind
 from nearfirst.data.dataset import read_canonical
 from nearfirst.data.example import Example
 from nearfirst.data.row_file import RowFile
-from nearfirst.queue.execution import RunContext
+from nearfirst.queue.context import RunContext
 from nearfirst.registry import records
 from nearfirst.registry.dependencies import dependencies
 from nearfirst_arrangement.task_filter import rows_of_tasks

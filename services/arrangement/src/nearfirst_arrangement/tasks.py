@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nearfirst.contracts.arrangements import ArrangementRules, ArrangementSpec, TextRule
 from nearfirst.data.order import write_order
-from nearfirst.queue.execution import RunContext, RunResult
+from nearfirst.queue.context import RunContext, RunResult
 from nearfirst_arrangement.arrangements.service import CURVE_FILE, REPORT_FILE
 from nearfirst_arrangement.arranging import Arranged, SideRows, arrange_sides
 from nearfirst_arrangement.candidates import precomputed_of

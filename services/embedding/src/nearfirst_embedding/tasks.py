@@ -13,7 +13,7 @@ from nearfirst.contracts.problems import InvalidInput, InvalidModel
 from nearfirst.contracts.runs import RunKind
 from nearfirst.data.example import embedded_text
 from nearfirst.data.row_file import RowFile
-from nearfirst.queue.execution import RunContext, RunResult
+from nearfirst.queue.context import RunContext, RunResult
 from nearfirst.registry.dependencies import dependencies
 from nearfirst.store.artifacts import sha256_file
 from nearfirst_embedding.artifacts import EmbeddedRows, EmbeddingFiles, join_shards, write_rows

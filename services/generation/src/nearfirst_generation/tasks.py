@@ -15,7 +15,7 @@ from nearfirst.contracts.evaluations import GenerationUnit, TextMetricsUnit, Uni
 from nearfirst.contracts.generation import GeneratedRow
 from nearfirst.contracts.runs import RunKind
 from nearfirst.data.test_rows import TestRow, read_test_rows
-from nearfirst.queue.execution import RunContext, RunResult
+from nearfirst.queue.context import RunContext, RunResult
 from nearfirst.registry.dependencies import dependencies
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from nearfirst.contracts.evaluations import RewardRow, RewardUnit, UnitResult
 from nearfirst.contracts.generation import GeneratedRow
 from nearfirst.contracts.runs import RunKind
 from nearfirst.data.test_rows import read_test_rows
-from nearfirst.queue.execution import RunContext, RunResult
+from nearfirst.queue.context import RunContext, RunResult
 from nearfirst.registry.dependencies import dependencies
 from nearfirst_scoring.answers import judge_answers
 from nearfirst_scoring.resident import ResidentModel

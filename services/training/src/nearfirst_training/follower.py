@@ -26,7 +26,7 @@ from nearfirst.logs import configure_logging
 from nearfirst.queue.announcer import Announcer
 from nearfirst.queue.app import make_celery
 from nearfirst.queue.capacity import Capacity, find_gpus, group_node, num_usable_cpus
-from nearfirst.queue.execution import Worker
+from nearfirst.queue.context import Worker
 from nearfirst.registry import node_parts
 from nearfirst.registry.database import Database
 from nearfirst.settings import Settings

@@ -10,7 +10,7 @@ from typing import TypeVar
 from nearfirst.contracts.nodes import FollowerStatus, NodePart, PartState, ranks_by_node
 from nearfirst.contracts.problems import NearfirstError
 from nearfirst.contracts.progress import Cancelled, Interrupted
-from nearfirst.queue.execution import RunContext
+from nearfirst.queue.context import RunContext
 from nearfirst.registry import node_parts
 from nearfirst.registry.node_parts import NodeLost
 from nearfirst_training.job import TrainingJob

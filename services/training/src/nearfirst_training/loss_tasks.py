@@ -12,7 +12,7 @@ from nearfirst.checkpoint_folder import CheckpointFolder, open_checkpoint
 from nearfirst.contracts.evaluations import CheckpointRef, LossRow, LossUnit, TestRows, UnitResult
 from nearfirst.contracts.problems import InvalidModel
 from nearfirst.data.test_rows import TestRow, read_test_rows
-from nearfirst.queue.execution import RunContext, RunResult
+from nearfirst.queue.context import RunContext, RunResult
 
 if TYPE_CHECKING:
     from nearfirst_training.checkpoint_loss import CheckpointLoss, ExampleLosses

@@ -13,7 +13,7 @@ from nearfirst.contracts.problems import Crashed
 from nearfirst.contracts.progress import Interrupted
 from nearfirst.contracts.runs import RunKind
 from nearfirst.contracts.training import Checkpoint, CheckpointTier, MetricRow
-from nearfirst.queue.execution import RunContext, RunResult
+from nearfirst.queue.context import RunContext, RunResult
 from nearfirst.telemetry.counters import STEP_SECONDS, TOKENS_PER_SECOND
 from nearfirst_training.job_of_run import JOB_FILE, environment_of, job_of_run, launch_command, write_job
 from nearfirst_training.leader import followed, split

@@ -8,7 +8,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from nearfirst.contracts.nodes import FollowerPart
 from nearfirst.contracts.progress import Fenced, Interrupted
-from nearfirst.queue.execution import Worker
+from nearfirst.queue.context import Worker
 from nearfirst.registry import node_parts
 
 log = logging.getLogger(__name__)

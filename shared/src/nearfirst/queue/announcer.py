@@ -6,7 +6,7 @@ import threading
 from sqlalchemy.exc import SQLAlchemyError
 
 from nearfirst.contracts.workers import WorkerAnnouncement
-from nearfirst.queue.execution import Worker
+from nearfirst.queue.context import Worker
 from nearfirst.registry.workers import announce, forget
 
 log = logging.getLogger(__name__)

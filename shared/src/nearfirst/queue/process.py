@@ -16,7 +16,8 @@ from nearfirst.logs import configure_logging
 from nearfirst.queue.announcer import Announcer
 from nearfirst.queue.app import make_celery
 from nearfirst.queue.capacity import Capacity, num_usable_cpus, training_capacity
-from nearfirst.queue.execution import Work, Worker, execute, execute_next, execute_queue
+from nearfirst.queue.context import Worker
+from nearfirst.queue.execution import Work, execute, execute_next, execute_queue
 from nearfirst.queue.sweeper import Sweeper
 from nearfirst.registry.database import Database
 from nearfirst.settings import Settings

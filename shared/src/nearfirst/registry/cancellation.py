@@ -15,6 +15,7 @@ from nearfirst.registry.database import in_parts
 from nearfirst.registry.dependencies import dependency_ids, is_needed
 from nearfirst.registry.events import lock_events
 from nearfirst.registry.models import RunRow
+from nearfirst.registry.requeueing import requeue_all
 
 
 def cancel(session: Session, run_id: str, kind: RunKind) -> RunRow:
@@ -50,5 +51,5 @@ def revive_needed(session: Session) -> list[str]:
         or_(RunRow.is_requested.is_(True), is_needed()),
     )
     revived = list(session.execute(query.order_by(RunRow.seq)).scalars())
-    runs.requeue_all(session, revived, RunState.CANCELLED)
+    requeue_all(session, revived, RunState.CANCELLED)
     return revived

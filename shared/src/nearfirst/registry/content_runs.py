@@ -15,6 +15,7 @@ from nearfirst.registry.dependencies import dependencies
 from nearfirst.registry.events import append_events, lock_events
 from nearfirst.registry.models import DependencyRow, RunRow
 from nearfirst.registry.names import canonical_json, new_run_id, request_digest
+from nearfirst.registry.requeueing import requeue, requeue_all
 from nearfirst.store.artifacts import Store
 from nearfirst.telemetry.counters import CONTENT_RUNS
 from nearfirst.telemetry.tracing import current_traceparent
@@ -108,7 +109,7 @@ def content_runs(
         _insert_dependencies(session, {ids[key]: depends_on[place] for key, place in new.items()})
     for state in (*ENDED_BADLY, RunState.SUCCEEDED):
         ended = [row.id for row in found.values() if row.state == state]
-        runs.requeue_all(session, ended if state in ENDED_BADLY else lost & set(ended), state)
+        requeue_all(session, ended if state in ENDED_BADLY else lost & set(ended), state)
     _raise_priority(session, [row.id for row in found.values() if row.priority < priority], priority)
     return [ids[key] for key in keys]
 
@@ -175,4 +176,4 @@ def revive(session: Session, row: RunRow, store: Store) -> RunRow:
             revive(session, needed, store)
     if row.state == RunState.QUEUED:
         return row
-    return runs.requeue(session, row.id, RunKind(row.kind), is_lost=row.state == RunState.SUCCEEDED)
+    return requeue(session, row.id, RunKind(row.kind), is_lost=row.state == RunState.SUCCEEDED)

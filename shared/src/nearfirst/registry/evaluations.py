@@ -27,6 +27,7 @@ from nearfirst.registry.evaluation_states import advance, look
 from nearfirst.registry.evaluation_units import NEEDS_GENERATION, ResolvedEvaluation, specs_by_kind
 from nearfirst.registry.events import lock_events
 from nearfirst.registry.models import DependencyRow, EvaluationUnitRow, RunRow
+from nearfirst.registry.requeueing import requeue, requeue_all
 from nearfirst.store.artifacts import Store
 
 
@@ -160,10 +161,10 @@ def resume(session: Session, evaluation_id: str, store: Store) -> RunRow:
     """
     again = _units_in(session, evaluation_id, ENDED_BADLY)
     lost = lost_among(session, dependency_ids(session, again), store)  # before a lock is held
-    runs.requeue(session, evaluation_id, RunKind.EVALUATION)
+    requeue(session, evaluation_id, RunKind.EVALUATION)
     for state in ENDED_BADLY:
-        runs.requeue_all(session, _units_in(session, evaluation_id, [state]), state)
-    runs.requeue_all(session, lost, RunState.SUCCEEDED)
+        requeue_all(session, _units_in(session, evaluation_id, [state]), state)
+    requeue_all(session, lost, RunState.SUCCEEDED)
     advance(session, evaluation_id)
     return runs.get(session, evaluation_id)
 

@@ -4,7 +4,7 @@ Every function takes a session and leaves committing to its caller. A worker's w
 (the fencing token); when another worker has claimed since, they change nothing and raise `Fenced`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -17,24 +17,12 @@ from nearfirst.contracts.problems import IdempotencyConflict, NotFound, Problem,
 from nearfirst.contracts.progress import Fenced
 from nearfirst.contracts.queues import ROUTES
 from nearfirst.contracts.runs import ALLOWED_TRANSITIONS, RunKind, RunState
-from nearfirst.registry.database import in_parts, utc_now
+from nearfirst.registry.database import utc_now
 from nearfirst.registry.dependencies import is_ready
 from nearfirst.registry.events import append_event, append_events, lock_events
 from nearfirst.registry.models import DependencyRow, RunRow
 from nearfirst.registry.names import new_run_id, request_digest
 from nearfirst.telemetry.tracing import current_traceparent
-
-_AGAIN: dict[str, Any] = {
-    "error": None,
-    "finished_at": None,
-    "num_lost_leases": 0,
-    "num_crashes": 0,
-    "setbacks": [],
-    "dispatched_at": None,
-    "num_dispatches": 0,
-    "is_held": False,
-}
-"""Columns of a run that begins anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,28 +325,6 @@ def try_cancel_all(session: Session, where: Sequence[ColumnElement[bool]]) -> li
     ended = _ended(session)
     cancelled = transition_all(session, RunState.CANCELLED, where, only_from=RunState.QUEUED, **ended)
     return cancelled + transition_all(session, RunState.CANCELLING, where)
-
-
-def requeue(session: Session, run_id: str, kind: RunKind, *, is_lost: bool = False) -> RunRow:
-    """Queue a failed or cancelled run again, or a succeeded one whose artifact is lost.
-
-    Raises:
-        NotFound: no such run.
-        StateConflict: it is queued, running or has succeeded.
-    """
-    get(session, run_id, kind)
-    lost = [RunState.SUCCEEDED] if is_lost else []
-    for source in (RunState.FAILED, RunState.CANCELLED, *lost):
-        row = transition(session, run_id, RunState.QUEUED, only_from=source, **_AGAIN)
-        if row is not None:
-            return row
-    raise StateConflict(f"{run_id} can't be resumed: it is {get(session, run_id).state}, wanted failed or cancelled")
-
-
-def requeue_all(session: Session, run_ids: Iterable[str], source: RunState) -> None:
-    """Queue those of some runs again that are in a state: failed, cancelled, or succeeded with a lost artifact."""
-    for part in in_parts(run_ids):
-        transition_all(session, RunState.QUEUED, [RunRow.id.in_(part)], only_from=source, **_AGAIN)
 
 
 def _ended(session: Session) -> dict[str, Any]:

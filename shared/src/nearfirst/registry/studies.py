@@ -24,6 +24,7 @@ from nearfirst.registry.dependencies import is_needed
 from nearfirst.registry.events import append_event, lock_events
 from nearfirst.registry.holding import hold, release
 from nearfirst.registry.models import DependencyRow, RunRow, StudyNodeRow
+from nearfirst.registry.requeueing import requeue, requeue_all
 from nearfirst.registry.study_states import UNFINISHED, advance
 from nearfirst.store.artifacts import Store
 
@@ -107,7 +108,7 @@ def begin_seeds(session: Session, study_id: str, seeds: Sequence[int]) -> StudyS
         .execution_options(synchronize_session=False)
     )
     if row.state not in UNFINISHED:
-        runs.requeue(session, study_id, RunKind.STUDY, is_lost=True)
+        requeue(session, study_id, RunKind.STUDY, is_lost=True)
     return spec.model_copy(update={"seeds": list(seeds)})
 
 
@@ -146,7 +147,7 @@ def resume(session: Session, study_id: str, store: Store) -> RunRow:
     ending = _node_ids(session, study_id, states=[RunState.CANCELLING])
     if ending:
         raise StateConflict(f"{study_id} can't be resumed yet: {ending[0]} is still ending")
-    runs.requeue(session, study_id, RunKind.STUDY)
+    requeue(session, study_id, RunKind.STUDY)
     _begin_again(session, study_id, store)
     release(session, _node_ids(session, study_id))
     advance(session, study_id)
@@ -160,10 +161,10 @@ def _begin_again(session: Session, study_id: str, store: Store) -> None:
         for arrangement in _node_ids(session, study_id, RunKind.ARRANGEMENT):
             revive(session, runs.get(session, arrangement), store)
     for state in ENDED_BADLY:
-        runs.requeue_all(session, jobs, state)
+        requeue_all(session, jobs, state)
     for evaluation in _node_ids(session, study_id, RunKind.EVALUATION, ENDED_BADLY):
         evaluations.resume(session, evaluation, store)
-    runs.requeue_all(session, _evaluations_of(session, study_id, jobs), RunState.SUCCEEDED)
+    requeue_all(session, _evaluations_of(session, study_id, jobs), RunState.SUCCEEDED)
 
 
 def cancel(session: Session, study_id: str) -> RunRow:

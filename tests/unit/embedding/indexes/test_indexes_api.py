@@ -17,7 +17,8 @@ from nearfirst.contracts.datasets import Dataset
 from nearfirst.data.dataset import write_canonical
 from nearfirst.data.example import Example, Message, embedded_text
 from nearfirst.queue.app import make_celery
-from nearfirst.queue.execution import Worker, execute
+from nearfirst.queue.context import Worker
+from nearfirst.queue.execution import execute
 from nearfirst.registry import records
 from nearfirst.registry.database import Database
 from nearfirst.registry.embedding_runs import embedding_run

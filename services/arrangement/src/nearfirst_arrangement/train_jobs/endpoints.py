@@ -12,6 +12,7 @@ from nearfirst.contracts.receipts import Receipt
 from nearfirst.contracts.runs import RunAccepted, RunKind
 from nearfirst.contracts.training import Checkpoint, KnownModel, LogLine, MetricRow, TrainJob, TrainSpec
 from nearfirst.registry import cancellation, records, runs
+from nearfirst.registry.requeueing import requeue
 from nearfirst.web.dependencies import (
     Page,
     PageDep,
@@ -154,5 +155,5 @@ def cancel_train_job(job_id: str, session: WriteSession, accepting: AcceptingDep
 @router.post("/{job_id}/resume", status_code=202)
 def resume_train_job(job_id: str, session: WriteSession, accepting: AcceptingDep) -> RunAccepted:
     """Queue a failed or cancelled job again; it goes on from its last state checkpoint."""
-    row = runs.requeue(session, job_id, RunKind.TRAIN_JOB)
+    row = requeue(session, job_id, RunKind.TRAIN_JOB)
     return accepting.accept(session, row, "train-jobs")
