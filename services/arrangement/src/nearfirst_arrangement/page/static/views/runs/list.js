@@ -28,7 +28,7 @@ export function RunList() {
   return html`<${View} title="Runs" hint="Trainings, the newest first. Choose some to lay their curves over each other.">
     ${compared.length ? html`<${ComparePanel} ids=${compared} onRemove=${toggle} />` : null}
     <div class="filters">
-      <${SearchFilter} label="Find by id, model, arrangement, seed …" value=${query.text} />
+      <${SearchFilter} label="Find by id, model or data" value=${query.text} />
       <${StateFilter} value=${query.state} />
     </div>
     <section class="panel" aria-label="Runs">
