@@ -3,7 +3,7 @@
 #   docker build -f docker/generation-cpu.Dockerfile -t nearfirst-generation-cpu .
 #   docker build -f docker/generation-cpu.Dockerfile -t nearfirst-generation-cpu --build-arg ENGINE=transformers .
 #
-# With ENGINE=transformers vLLM is left out (about 3 GB), and the server answers the same routes without streams.
+# With ENGINE=transformers vLLM is left out (about 1.3 GB), and the server answers the same routes without streams.
 # For a build that can be repeated, give the base by its digest: --build-arg PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:...
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
