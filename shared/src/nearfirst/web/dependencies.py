@@ -182,7 +182,7 @@ class RunsPageQuery(PageQuery):
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> None:
         super().__init__(cursor, limit)
-        self.state = state
+        self.in_state = state
         self.text = text
         self.newest_first = order == "newest"
 

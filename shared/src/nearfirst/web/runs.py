@@ -66,7 +66,7 @@ def runs_page(session: Session, kind: RunKind, page: RunsPageQuery) -> tuple[lis
         kind,
         page.after,
         page.limit,
-        state=page.state,
+        state=page.in_state,
         text=page.text,
         newest_first=page.newest_first,
     )
