@@ -47,7 +47,8 @@ class StudyArrangement(ArrangementRules):
     baseline: Label | None = None
     """The arrangement that it is compared with; None: the study's baseline. Itself: it is compared with none."""
     panels: list[Label] = Field(default_factory=list, max_length=24)
-    """In which panels of the figure it is drawn; none: in all."""
+    """In which panels of the figure it is drawn; none: in all. A label that ends with ` of PANEL` is shown in that one
+    without it."""
 
     @model_validator(mode="after")
     def _seed_is_used(self) -> "StudyArrangement":

@@ -89,15 +89,18 @@ def _parts(results: StudyResults, spec: StudySpec) -> list[StudyResults]:
     ]
 
 
-def _part(results: StudyResults, name: str, labels: Sequence[str]) -> StudyResults:
-    def within(baseline: str | None) -> str | None:
-        return baseline if baseline in labels else None
-
+def _part(results: StudyResults, panel: str, labels: Sequence[str]) -> StudyResults:
+    """What a panel shows. Labels lose an ` of PANEL` at their end: the same orders look the same in all panels."""
+    names = {label: label.removesuffix(f" of {panel}") for label in labels}
+    if len(set(names.values())) < len(labels):
+        names = {label: label for label in labels}
     return replace(
         results,
-        name=name,
+        name=panel,
         arrangements=tuple(
-            replace(each, baseline=within(each.baseline)) for each in results.arrangements if each.label in labels
+            replace(each, label=names[each.label], baseline=names.get(each.baseline or ""))
+            for each in results.arrangements
+            if each.label in names
         ),
-        baseline=within(results.baseline),
+        baseline=names.get(results.baseline or ""),
     )
