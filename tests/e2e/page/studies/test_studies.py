@@ -19,6 +19,8 @@ SERIOUS = {"serious", "critical"}
 LOOKS: list[tuple[Literal["light", "dark"], int]] = [("light", 1280), ("dark", 400)]
 VISIBLE_WAIT_S = 5.0
 """Of the whole view, on a machine that does other things too; alone it is a tenth of it."""
+FIRST_FIGURE_MS = 120_000
+"""A process's first figure imports matplotlib, which looks for fonts."""
 VIEWS = {
     "list": "#/studies",
     "done": "#/studies/{seeded.done}",
@@ -98,7 +100,8 @@ def test_a_finished_study_says_in_words_what_helped_and_how_sure_one_can_be(
     page.get_by_role("button", name="ROUGE-L").first.press("Enter")
     expect(page.get_by_role("img", name=re.compile("ROUGE-L over steps"))).to_be_visible()
     page.get_by_role("button", name="Figure").press("Enter")
-    expect(page.get_by_role("img", name=re.compile("The figure of the study"))).to_be_visible()
+    figure = page.get_by_role("img", name=re.compile("The figure of the study"))
+    expect(figure).to_be_visible(timeout=FIRST_FIGURE_MS)
     with page.expect_download() as download:
         page.get_by_role("group", name="Report").get_by_role("button", name="Markdown").click()
     assert download.value.suggested_filename == "which-order-first.md"
