@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nearfirst.contracts.problems import InvalidInput, StateConflict, Unavailable
+from nearfirst.client.errors import NotInstalled
+from nearfirst.contracts.problems import InvalidInput, StateConflict
 from nearfirst_arrangement import up as up_module
 from nearfirst_arrangement.up import thread_limit, up
 
@@ -16,7 +17,7 @@ def test_an_embedding_server_that_is_not_installed_is_told(tmp_path: Path, monke
         return []
 
     monkeypatch.setattr(up_module, "entry_points", without_servers)
-    with pytest.raises(Unavailable, match="--embedding-port wants the embedding service, which isn't installed"):
+    with pytest.raises(NotInstalled, match="--embedding-port wants the embedding service, which isn't installed"):
         up(home=tmp_path, port=18_000, embedding_port=18_001)
 
 
