@@ -118,7 +118,7 @@ def _work(database: Database, settings: Settings, kind: RunKind, task: Callable[
         ids = [row.id for row in records.list_runs(session, kind, 0, 100)[0]]
     for run_id in ids:
         with database.write() as session:
-            claimed = runs.claim(session, run_id, "this test", lease_s=60)
+            claimed = runs.claim(session, run_id, "this test", lease_s=3600)
         if claimed is not None:
             done = task(RunContext(worker, claimed, asked_s=time.monotonic()))
             with database.write() as session:
@@ -128,6 +128,6 @@ def _work(database: Database, settings: Settings, kind: RunKind, task: Callable[
 def _fail(database: Database, run_id: str) -> None:
     problem = Problem(title="Invalid input", status=422, code="invalid_input", detail="the rows name no task")
     with database.write() as session:
-        claimed: Claim | None = runs.claim(session, run_id, "this test", lease_s=60)
+        claimed: Claim | None = runs.claim(session, run_id, "this test", lease_s=3600)
         assert claimed is not None
         runs.fail(session, claimed, problem)
