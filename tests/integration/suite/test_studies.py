@@ -275,9 +275,9 @@ def test_a_study_is_estimated_by_the_rows_of_each_order_and_equal_ones_once(
         "two a task": (2 * tasks, -(-2 * tasks // 4)),
     }
     assert found["num_train_jobs"] == 6
-    assert found["steps"] == 2 * (steps + 3 + 2)
+    assert found["steps"] == 2 * (steps + 3 + 3)
     assert found["train_job"]["steps"] == steps
-    assert found["num_checkpoints"] == 2 * (1 + -(-steps // 2) + 1 + 2 + 1 + 1)
+    assert found["num_checkpoints"] == 2 * (1 + -(-steps // 2) + 1 + 2 + 1 + 2)  # the first, each second, the last
     assert found["obstacles"] == []
 
 
