@@ -52,8 +52,9 @@ class ServerAway(Unavailable):
 class RemoteEngine:
     """`Engine` on a generation server (`NEARFIRST_GENERATION_URL`).
 
-    While nothing answers, requests are sent again for `restart_s`. When the server has other weights than the ones that
-    were loaded through this object, they are loaded again: sending an answer's request twice changes nothing.
+    While nothing answers, or a server breaks off what it does because it ends, requests are sent again for `restart_s`.
+    When the server has other weights than the ones that were loaded through this object, they are loaded again: sending
+    an answer's request twice changes nothing.
 
     Every method raises Interrupted once `stopping` is set, however long the server, which may be starting a large
     model, takes for what it was asked.
@@ -192,6 +193,7 @@ class RemoteEngine:
         while True:
             try:
                 response = self._patiently(method, path, body, headers)
+                _require_from_application(response)
                 break
             except httpx.ReadTimeout as error:
                 raise Unavailable(f"{method} {path}: no answer from {self._http.base_url} in time") from error
@@ -228,6 +230,18 @@ class RemoteEngine:
             if self._stopping.is_set():
                 raise Interrupted("the worker shuts down")
         return answer.result()
+
+
+def _require_from_application(response: httpx.Response) -> None:
+    """Take a failure that no application wrote for a broken connection: an application's are JSON.
+
+    A server that is told to end breaks off its requests, and answers them with a bare 500; so does a proxy without it.
+
+    Raises:
+        httpx.RemoteProtocolError: it is one.
+    """
+    if response.is_server_error and "json" not in response.headers.get("content-type", ""):
+        raise httpx.RemoteProtocolError(f"{response.status_code} {response.text[:500]}", request=response.request)
 
 
 def _error_of(response: httpx.Response, what: str) -> NearfirstError:
